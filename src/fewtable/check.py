@@ -1,0 +1,120 @@
+"""Whether all of config/ is valid, what is missing on this machine, and which cells that blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from fewtable.errors import ConfigError, FewtableError, did_you_mean
+from fewtable.plan import Plan
+from fewtable.registry import KINDS, Registry, find_module, validate
+from fewtable.resolve import Run
+from fewtable.specs import UserConfig
+
+
+@dataclass
+class Findings:
+    """What ``fewtable check`` found: errors, things missing with the cells that they block, and counts."""
+
+    errors: list[str] = field(default_factory=list)
+    blocked: dict[str, list[str]] = field(default_factory=dict)
+    """Reason -> ``table: cell`` that it blocks."""
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def render(self) -> str:
+        """Return the findings as text."""
+        lines = [", ".join(f"{count} {kind}" for kind, count in self.counts.items())]
+        for reason, cells in self.blocked.items():
+            lines.append(
+                f"missing: {reason}\n  blocks {len(cells)} cells: {', '.join(cells[:4])}" + ", ..." * (len(cells) > 4)
+            )
+        lines += [f"error: {error}" for error in self.errors]
+        lines.append("all config is valid" if not self.errors else f"{len(self.errors)} errors")
+        return "\n".join(lines)
+
+
+def check(plan: Plan) -> Findings:
+    """Validate every YAML, every reader, and every run of every table; collect what blocks cells."""
+    found = Findings()
+    registry = plan.registry
+    for kind, spec in KINDS.items():
+        names = registry.names(kind)
+        found.counts[kind] = len(names)
+        for name in names:
+            try:
+                registry.get(kind, name, spec)
+            except FewtableError as error:
+                found.errors.append(str(error))
+    for name in registry.names("datasets"):
+        _try(found, partial(_check_reader, plan, name))
+    _try(found, lambda: check_user(registry, plan.user))
+    if not found.errors:
+        for table in registry.names("tables"):
+            _try(found, partial(_check_table, plan, table, found))
+    return found
+
+
+def check_user(registry: Registry, user: UserConfig) -> None:
+    """Check the names that the user's config holds: a misspelt one would change nothing, and nobody would know.
+
+    Raises:
+        ConfigError: a table, setting, method or dataset is unknown (with the nearest known one).
+    """
+    for key, kind, names in (
+        ("tables", "tables", user.tables),
+        ("licensed", "datasets", user.licensed),
+        ("draws", "settings", user.draws),
+        ("overrides", "methods", user.overrides),
+    ):
+        for name in names:
+            if name not in registry.names(kind):
+                raise ConfigError(
+                    f"unknown {kind.removesuffix('s')} '{name}'",
+                    where=f"config/config.yaml:{key}",
+                    fix=did_you_mean(name, registry.names(kind)),
+                )
+
+
+def _try(found: Findings, action: Callable[[], object]) -> None:
+    try:
+        action()
+    except FewtableError as error:
+        if str(error) not in found.errors:
+            found.errors.append(str(error))
+
+
+def _check_reader(plan: Plan, dataset: str) -> None:
+    spec = plan.registry.dataset(dataset)
+    where = f"{plan.registry.root}/datasets/{dataset}.yaml"
+    module = find_module("data.readers", spec.reader, f"{where}:reader")
+    validate(module.Options, spec.options, f"{where}:options")
+
+
+def _check_method(plan: Plan, name: str) -> None:
+    """Resolve a method on the first backbone that fits, so that each of its hyper-parameters is looked at."""
+    spec = plan.registry.method(name)
+    where = f"{plan.registry.root}/methods/{name}.yaml"
+    kinds = find_module("families", spec.family, f"{where}:family").BACKBONES
+    fitting = (b for b in plan.registry.names("backbones") if plan.registry.backbone(b).kind in kinds)
+    plan.method(Run(plan.registry.names("datasets")[0], "full", name, next(fitting)))
+
+
+def _check_table(plan: Plan, table: str, found: Findings) -> None:
+    for run in dict.fromkeys(plan.table_runs(table).values()):
+        plan.method(run)
+        plan.blocks(run.setting)
+        cell = f"{table}: {run.key}"
+        if reason := plan.blocked(run.dataset, run.setting):
+            found.blocked.setdefault(reason, []).append(cell)
+        backbone = plan.registry.backbone(run.backbone)
+        if backbone.hub and not Path(f"results/backbones/{run.backbone}").exists():
+            reason = f"weights of {run.backbone} are not here; they will be downloaded from the hub ({backbone.hub})"
+            found.blocked.setdefault(reason, []).append(cell)
+        if backbone.gpu and not _has_gpu():
+            found.blocked.setdefault("no GPU on this machine; use --profile slurm where there is one", []).append(cell)
+
+
+def _has_gpu() -> bool:
+    return Path("/proc/driver/nvidia").exists() or Path("/dev/nvidia0").exists()

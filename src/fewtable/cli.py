@@ -1,0 +1,377 @@
+"""The command line: look at what is configured, sampled, prompted, parsed, scored and tracked."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fewtable.errors import ConfigError, DataError, FewtableError, did_you_mean
+
+if TYPE_CHECKING:
+    from fewtable.plan import Plan
+
+EPILOG = """examples:
+  fewtable check                                   is all of config/ valid, what is missing, what does that block
+  fewtable show dataset mit-restaurant             a dataset, method or table with everything filled in
+  fewtable data stats wnut16-demo                  sentences and entities of each split
+  fewtable sample wnut16-demo 5-shot --draw 1      the sentences a method would learn from
+  fewtable prompts instructionner wnut16-demo --split train --limit 3
+  fewtable score --gold gold.conll --pred pred.conll --scorer conlleval
+  fewtable predict results/runs/.../1-2 "Barack Obama visited Berlin"
+tables are made by snakemake: snakemake --cores 2 results/demo.csv (on a cluster: --profile slurm)"""
+
+
+def _plan() -> Plan:
+    from fewtable.plan import Plan
+    from fewtable.registry import Registry, read_yaml
+
+    root = Path("config")
+    if not (root / "config.yaml").exists():
+        raise ConfigError("config/config.yaml is not here", fix="run fewtable in the folder that holds the Snakefile")
+    return Plan(Registry(root), read_yaml(root / "config.yaml"))
+
+
+def _print_jsonl(row: Any) -> None:
+    print(json.dumps(row, ensure_ascii=False))
+
+
+# --- show, check, data ----------------------------------------------------------------------------
+
+
+def _show(args: argparse.Namespace) -> int:
+    import yaml
+
+    from fewtable.resolve import Run
+
+    plan = _plan()
+    if args.kind == "table":
+        shown: Any = json.loads(plan.table_params(args.name))
+        shown.pop("code")
+        shown["cells"] = {"/".join(place): run.key for place, run in plan.table_runs(args.name).items()}
+    elif args.kind == "method":
+        spec = plan.registry.method(args.name)
+        dataset, setting = args.dataset or plan.registry.names("datasets")[0], args.setting or "full"
+        run = Run(dataset, setting, args.name, args.backbone or _fitting(plan, spec.family))
+        method = plan.method(run)
+        print(f"# {run.key}")
+        shown = spec.model_dump(mode="json", exclude={"when"}, exclude_none=True)
+        shown |= {"format": {"name": method.format, **method.format_options}}
+        shown |= {"train": method.train, "decode": method.decode}
+        if method.init:
+            shown["init"] = method.init.key
+    else:
+        shown = plan.registry.dataset(args.name).model_dump(mode="json", exclude_none=True)
+    print(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=110), end="")
+    return 0
+
+
+def _fitting(plan: Plan, family: str) -> str:
+    from fewtable.registry import find_module
+
+    kinds = find_module("families", family, "family").BACKBONES
+    return next(n for n in plan.registry.names("backbones") if plan.registry.backbone(n).kind in kinds)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from fewtable.check import check
+
+    findings = check(_plan())
+    print(findings.render())
+    return 1 if findings.errors else 0
+
+
+def _data_list(args: argparse.Namespace) -> int:
+    from fewtable.data.stats import list_datasets, render_list
+
+    plan = _plan()
+    print(render_list(list_datasets(plan.registry, plan.user)))
+    return 0
+
+
+def _data_fetch(args: argparse.Namespace) -> int:
+    from fewtable.data.fetch import fetch_file
+
+    plan = _plan()
+    for dataset in args.dataset:
+        spec = plan.registry.dataset(dataset)
+        for name in spec.files:
+            target = Path("results/raw") / dataset / name
+            fetched = fetch_file(dataset, spec, name, target, plan.user)
+            print(f"{target}: {fetched.size:,} bytes, {fetched.source}")
+    return 0
+
+
+def _data_stats(args: argparse.Namespace) -> int:
+    from fewtable.data.load import load_split
+    from fewtable.data.stats import render_stats, split_stats
+
+    plan = _plan()
+    for dataset in args.dataset:
+        spec = plan.registry.dataset(dataset)
+        stats = [split_stats(s, load_split(plan.registry, plan.user, dataset, s), spec.types) for s in spec.splits]
+        if args.json:
+            _print_jsonl({"dataset": dataset, "splits": [s.as_dict() for s in stats]})
+        else:
+            print(render_stats(dataset, spec.title, stats))
+    return 0
+
+
+# --- sample, prompts, parse -----------------------------------------------------------------------
+
+
+def _sample(args: argparse.Namespace) -> int:
+    from fewtable.data.load import load_split
+    from fewtable.sampling import draw
+
+    plan = _plan()
+    setting = plan.registry.setting(args.setting)
+    if setting.sampler.rule == "official":
+        block = next((b for b in plan.blocks(args.setting) if args.draw in plan.block_draws(b)), "BLOCK")
+        raise ConfigError(
+            f"setting '{args.setting}' takes official episodes from files and draws none",
+            where=args.setting,
+            fix=f"snakemake --cores 1 results/samples/{args.dataset}/{args.setting}/{block}.jsonl",
+        )
+    types = list(plan.registry.dataset(args.dataset).types)
+    splits = {
+        s: load_split(plan.registry, plan.user, args.dataset, s) for s in plan.data_files(args.dataset, args.setting)
+    }
+    support, query = splits.get(setting.support, []), splits.get(setting.query.split, [])
+    sample = draw(setting, args.dataset, types, support, query, args.draw)
+    by_id = {s.id: s for sentences in splits.values() for s in sentences}
+    print(json.dumps(sample.header, ensure_ascii=False), file=sys.stderr)
+    for identity in sample.support:
+        sentence = by_id[identity]
+        _print_jsonl({"id": identity, "words": sentence.words, "entities": sentence.entities})
+    return 0
+
+
+def _prompts(args: argparse.Namespace) -> int:
+    from fewtable.corpus import EntityType
+    from fewtable.data.load import load_split
+    from fewtable.predictions import make_format
+    from fewtable.resolve import Run
+
+    plan = _plan()
+    spec = plan.registry.dataset(args.dataset)
+    backbone = args.backbone or _fitting(plan, plan.registry.method(args.method).family)
+    method = plan.method(Run(args.dataset, args.setting, args.method, backbone))
+    print(f"backbone: {backbone}", file=sys.stderr)
+    types = [EntityType(name, t.words, t.definition) for name, t in spec.types.items()]
+    made = make_format({"name": method.format, **method.format_options}, types)
+    if made.kind != "text":
+        raise ConfigError(f"method '{args.method}' shows its model words, not prompts (format {method.format})")
+    for sentence in load_split(plan.registry, plan.user, args.dataset, args.split)[: max(args.limit, 0)]:
+        for example in made.render(sentence):
+            _print_jsonl({"id": sentence.id, "prompt": example.prompt, "target": example.target})
+    return 0
+
+
+def _parse(args: argparse.Namespace) -> int:
+    from fewtable.corpus import EntityType
+    from fewtable.predictions import make_format
+
+    names = [name.strip() for name in args.types.split(",") if name.strip()]
+    options = {"name": args.format, **({"parse": args.mode} if args.mode else {})}
+    made = make_format(options, [EntityType(name, name, "") for name in names])
+    for number, line in enumerate(sys.stdin, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            words, output = [str(word) for word in row["words"]], row["output"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"not an output: {error!r}", where=f"stdin:{number}", fix='each line is {"words": [...], "output": ...}'
+            ) from None
+        parsed = made.parse(words, output)
+        dropped = [{"cause": d.cause, "text": d.text} for d in parsed.dropped]
+        _print_jsonl({"words": words, "entities": parsed.entities, "dropped": dropped})
+    return 0
+
+
+# --- score, compare, predict ----------------------------------------------------------------------
+
+
+def _score(args: argparse.Namespace) -> int:
+    from fewtable.scoring.files import score_files
+
+    print(json.dumps(score_files(args.gold, args.pred, args.scorer), ensure_ascii=False, indent=1))
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from fewtable.scoring.compare import compare_files
+
+    print(json.dumps(compare_files(args.a, args.b), ensure_ascii=False, indent=1))
+    return 0
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from fewtable.predict import predict
+
+    words, entities = predict(_plan(), args.run, args.text)
+    for entity in entities:
+        print(f"{entity.type}\t{' '.join(words[entity.start : entity.end])}\t{entity.start}-{entity.end}")
+    if not entities:
+        print("no entity found", file=sys.stderr)
+    return 0
+
+
+# --- track, ui ------------------------------------------------------------------------------------
+
+
+def _track(args: argparse.Namespace) -> int:
+    from fewtable.tracking import labels, rebuild, track_all, watch
+
+    plan = _plan()
+    tracking = plan.user.tracking
+    if args.watch:
+        watch(Path("results"), tracking)
+        return 0
+    action = rebuild if args.rebuild else track_all
+    outcome = action(Path("results"), tracking, labels(plan))
+    print(outcome.summary())
+    return 1 if outcome.delayed else 0
+
+
+def _ui(args: argparse.Namespace) -> int:
+    from fewtable.tracking import ui_command
+
+    os.environ["PORT"] = str(args.port)
+    command, environment, runs = ui_command(Path("results"), _plan().user.tracking)
+    print(f"MLflow starts on {runs} (stop with Ctrl-C)", flush=True)
+    os.execvpe(command[0], command, environment)
+
+
+# --- the parser -----------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that knows what was meant."""
+
+    def error(self, message: str) -> Any:
+        if "invalid choice: '" in message and "choose from" in message:
+            given = message.split("invalid choice: '")[1].split("'")[0]
+            known = message.split("choose from")[1].strip(" )").replace("'", "").split(", ")
+            message = f"unknown '{given}', {did_you_mean(given, known)}"
+        super().error(message)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = _Parser(
+        prog="fewtable", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def add(name: str, action: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(action=action)
+        return made
+
+    show = add("show", _show, "a dataset, method or table, resolved")
+    show.add_argument("kind", choices=["dataset", "method", "table"])
+    show.add_argument("name", help="its name under config/")
+    for name in ("dataset", "setting", "backbone"):
+        show.add_argument(f"--{name}", help=f"of a method: what holds on this {name}")
+    add("check", _check, "is all config valid, what is missing, which cells does that block")
+
+    data = add("data", _data_list, "the corpora").add_subparsers(dest="what", required=True, parser_class=_Parser)
+    data.add_parser("list", help="all datasets").set_defaults(action=_data_list)
+    fetch = data.add_parser("fetch", help="download and verify raw files")
+    fetch.add_argument("dataset", nargs="+")
+    fetch.set_defaults(action=_data_fetch)
+    stats = data.add_parser("stats", help="sentences, tokens and entities of each split")
+    stats.add_argument("dataset", nargs="+")
+    stats.add_argument("--json", action="store_true", help="one JSON line a dataset")
+    stats.set_defaults(action=_data_stats)
+
+    sample = add("sample", _sample, "draw a support sample: sentences as JSONL, counts reached on stderr")
+    sample.add_argument("dataset")
+    sample.add_argument("setting")
+    sample.add_argument("--draw", type=int, default=1, help="which draw (default 1)")
+
+    prompts = add("prompts", _prompts, "the prompts and targets of a method on a dataset, as JSONL")
+    prompts.add_argument("method")
+    prompts.add_argument("dataset")
+    prompts.add_argument("--split", default="test")
+    prompts.add_argument("--limit", type=int, default=10, help="sentences (default 10)")
+    prompts.add_argument("--setting", default="full")
+    prompts.add_argument("--backbone")
+
+    parse = add(
+        "parse", _parse, "read entities out of outputs: JSONL {words, output} in, {words, entities, dropped} out"
+    )
+    parse.add_argument("format", help="a format, such as instructionner or bio")
+    parse.add_argument("--types", required=True, help="type names, separated by commas")
+    parse.add_argument("--mode", help="the format's parsing mode, where it has several (paper, robust)")
+
+    score = add("score", _score, "score a prediction file against a gold file")
+    score.add_argument("--gold", required=True, type=Path, help="column file (tag last) or JSONL of sentences")
+    score.add_argument("--pred", required=True, type=Path, help="column file or JSONL of sentences or predictions")
+    score.add_argument(
+        "--scorer", default="strict", help="strict (default), span, partial, or a peer's: conlleval, ..."
+    )
+
+    compare = add("compare", _compare, "is the difference of two cells more than chance")
+    compare.add_argument("a", type=Path, help="a cell's JSON under results/cells")
+    compare.add_argument("b", type=Path)
+
+    predict = add("predict", _predict, "the entities of your own text, by a trained run")
+    predict.add_argument("run", type=Path, help="results/runs/DATASET/SETTING/METHOD/BACKBONE/BLOCK")
+    predict.add_argument("text")
+
+    track = add("track", _track, "log finished cells in MLflow that are not there yet")
+    track.add_argument("rebuild", nargs="?", choices=["rebuild"], help="make the whole store anew from results/")
+    track.add_argument("--watch", action="store_true", help="show the loss curves of running jobs as they grow")
+    ui = add("ui", _ui, "open MLflow's page on 127.0.0.1")
+    ui.add_argument("--port", type=int, default=5000)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit code: 0 done, 1 an error that is said, 2 wrong arguments."""
+    args = build_parser().parse_args(argv)
+    try:
+        code: int = args.action(args)
+        return code
+    except FewtableError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("fewtable"):
+            raise
+        print(f"error: {_not_installed(error.name)}", file=sys.stderr)
+        return 1
+    except OSError as error:  # a folder in place of a file, no permission, a full disk, no network
+        where = None if error.filename is None else os.fsdecode(error.filename)
+        print(f"error: {FewtableError(error.strerror or str(error), where=where)}", file=sys.stderr)
+        return 1
+
+
+def _not_installed(module: str) -> FewtableError:
+    """Return what to say of a missing package: the extra of this package that brings it."""
+    package = module.partition(".")[0]
+    for requirement in metadata.requires("fewtable") or []:
+        found = re.match(r"([\w.-]+).*extra == ['\"]([\w-]+)", requirement)
+        if found and found[1].lower().replace("-", "_") == package.lower():
+            extra = f"pip install -e '.[{found[2]}]'"
+            return FewtableError(f"the package '{package}' is not installed", fix=f"make setup, or {extra}")
+    return FewtableError(f"the package '{package}' is not installed", fix="make setup")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""What the families of text models share: examples through the format, training, and answers to the query."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fewtable.corpus import Sentence, Task
+from fewtable.decoding.generate import Generation, generate
+from fewtable.errors import ConfigError
+from fewtable.families.base import Fit, Job
+from fewtable.formats.base import Example, Format
+from fewtable.predictions import entity_types, make_format
+from fewtable.training.loop import Loop, LoopOptions, train
+
+if TYPE_CHECKING:
+    from fewtable.training.sft import Loss, Row
+
+log = logging.getLogger(__name__)
+
+SAVE_EVERY = 30.0
+"""Seconds between checkpoints."""
+
+
+class TextSession(ABC):
+    """A session of a family whose model reads a prompt and writes an answer."""
+
+    def __init__(self, job: Job, options: LoopOptions, generation: Generation) -> None:
+        from transformers import AutoTokenizer
+        from transformers.utils import logging as progress
+
+        from fewtable.training.device import pick_device
+
+        assert job.backbone is not None
+        progress.disable_progress_bar()
+        self.folder = job.backbone
+        self.spec = job.spec
+        self.device = pick_device()
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(job.backbone, use_fast=True)
+        self._options = options
+        self._generation = generation
+        self._device_batch = job.device_batch
+
+    @property
+    @abstractmethod
+    def stop(self) -> Sequence[int]:
+        """Ids of the tokens that end an answer."""
+
+    @abstractmethod
+    def prompt(self, example: Example) -> tuple[int, ...]:
+        """Return the ids of what the model reads."""
+
+    @abstractmethod
+    def answer(self, example: Example) -> tuple[int, ...]:
+        """Return the ids of what the model writes, its end token last."""
+
+    @abstractmethod
+    def start(self, fit: Fit) -> AbstractContextManager[Any]:
+        """Give a model to train, from the backbone's own weights or ``fit.init``."""
+
+    @abstractmethod
+    def loss(self, model: Any) -> Loss:
+        """Return the loss of ``model``."""
+
+    @abstractmethod
+    def save(self, model: Any, folder: Path) -> None:
+        """Write the trained weights."""
+
+    @abstractmethod
+    def trained(self, folder: Path) -> AbstractContextManager[Any]:
+        """Give a model that ``save`` wrote, to generate with."""
+
+    def fit(self, task: Task, fit: Fit) -> None:
+        """Train on the support.
+
+        Raises:
+            ConfigError: the support is empty, or the loss is not finite.
+        """
+        rows = self._rows(self._format(task), task.support)
+        if not rows:
+            raise ConfigError(
+                f"family '{self.spec.family}' learns from examples and the support has none",
+                where=f"draw {task.draw}",
+                fix="use a setting whose sampler draws sentences",
+            )
+        with self.start(fit) as model:
+            loop = Loop(self._options, fit.seed, fit.log, fit.checkpoint, self._device_batch, SAVE_EVERY)
+            train(model, rows, self.loss(model), loop)
+            self.save(model, fit.model)
+
+    def decode(self, task: Task, model: Path) -> Iterator[Any]:
+        """Answer the query; the answers are yielded when all are there, since batches go by length."""
+        form = self._format(task)
+        prompts = [self.prompt(_query(form, sentence.words, sentence.id)) for sentence in task.query]
+        with self.trained(model) as trained:
+            yield from generate(trained, self.tokenizer, prompts, self._generation, self.stop)
+
+    def _format(self, task: Task) -> Format:
+        types = set(task.types)
+        return make_format(self.spec.format, [t for t in entity_types(self.spec.types) if t.name in types])
+
+    def _rows(self, form: Format, sentences: Sequence[Sentence]) -> list[Row]:
+        from fewtable.training.sft import Row
+
+        return [Row(self.prompt(e), self.answer(e)) for s in sentences for e in form.render(s)]
+
+
+def _query(form: Format, words: tuple[str, ...], identity: str) -> Example:
+    """Render without the gold entities, so that none can reach the prompt."""
+    (example,) = form.render(Sentence(identity, words))
+    return example
+
+
+def cut(ids: Sequence[int], limit: int, *, keep_end: bool) -> tuple[int, ...]:
+    """Return at most ``limit`` ids; say so when some are lost."""
+    if len(ids) <= limit:
+        return tuple(ids)
+    log.warning("a text of %d tokens is cut to %d", len(ids), limit)
+    return tuple(ids[-limit:] if keep_end else ids[:limit])

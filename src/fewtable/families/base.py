@@ -1,0 +1,62 @@
+"""What a family is: the contract between the runner and the code that trains and decodes.
+
+A family is one module of this package. It imports nothing heavy at its top (the plan loads it to validate
+hyper-parameters); torch and transformers are imported inside functions. It defines
+
+- ``Train`` and ``Decode``: pydantic specs of its hyper-parameters (``fewtable.specs.Spec`` subclasses),
+- ``BACKBONES``: the kinds of backbone that it accepts,
+- ``OUTPUT``: the kind of output that it writes, which its format must parse (``text``, ``bio``, ``io``, ``spans``),
+- ``load(job)``: a Session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from fewtable.corpus import Task
+from fewtable.specs import RunSpec
+
+
+class TrainLog(Protocol):
+    """Where training reports: one call a step."""
+
+    def __call__(self, step: int, **values: float) -> None:
+        """Record values (loss, lr, ...) at an optimiser step."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a family needs to load its backbone once for a block of draws."""
+
+    spec: RunSpec
+    backbone: Path | None
+    """Folder of the pretrained weights in transformers' layout; None for backbone ``none``."""
+    device_batch: int
+    """Most sentences a training forward holds at once."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One draw's training."""
+
+    model: Path
+    """Empty folder to write the trained model to (safetensors, adapter, JSON). It appears only when complete."""
+    checkpoint: Path
+    """Folder that outlives a killed job; training resumes from what it finds there. The runner removes it."""
+    init: Path | None
+    """Model folder of the run to start from."""
+    seed: int
+    log: TrainLog
+
+
+class Session(Protocol):
+    """One backbone in memory, serving the draws of a block one after another."""
+
+    def fit(self, task: Task, fit: Fit) -> None:
+        """Train on ``task.support`` from the backbone's own weights (or ``fit.init``) and write ``fit.model``."""
+
+    def decode(self, task: Task, model: Path) -> Iterator[Any]:
+        """Yield one output (a JSON value the format can parse) for every sentence of ``task.query``, in order."""

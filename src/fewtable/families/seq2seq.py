@@ -1,0 +1,85 @@
+"""seq2seq: an encoder-decoder (T5, BART), all weights trained, that writes the answer (InstructionNER; methods/01)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from fewtable.decoding.generate import Generation
+from fewtable.families._text import TextSession, cut
+from fewtable.families.base import Fit, Job
+from fewtable.formats.base import Example
+from fewtable.training.loop import LoopOptions
+
+if TYPE_CHECKING:
+    from fewtable.training.sft import Loss
+
+BACKBONES = frozenset({"seq2seq"})
+OUTPUT = "text"
+
+
+class Train(LoopOptions):
+    """Hyper-parameters of full fine-tuning. Weights are fp32; dtype bfloat16 means autocast over them."""
+
+    source_length: Annotated[int, Field(ge=16)] = 512
+    """Most tokens the encoder reads, the end token among them; longer prompts lose their end."""
+    target_length: Annotated[int, Field(ge=2)] = 256
+
+
+class Decode(Generation):
+    """How answers are generated."""
+
+
+class _Session(TextSession):
+    def __init__(self, job: Job, options: Train, decode: Decode) -> None:
+        super().__init__(job, options, decode)
+        self._lengths = options.source_length, options.target_length
+
+    @property
+    def stop(self) -> Sequence[int]:
+        return (self.tokenizer.eos_token_id,)
+
+    def prompt(self, example: Example) -> tuple[int, ...]:
+        return self._ended(self.tokenizer(example.prompt)["input_ids"], self._lengths[0])
+
+    def answer(self, example: Example) -> tuple[int, ...]:
+        return self._ended(self.tokenizer(text_target=example.target)["input_ids"], self._lengths[1])
+
+    def _ended(self, ids: Sequence[int], limit: int) -> tuple[int, ...]:
+        end = self.tokenizer.eos_token_id
+        return (*cut([i for i in ids if i != end], limit - 1, keep_end=False), end)
+
+    @contextmanager
+    def start(self, fit: Fit) -> Iterator[Any]:
+        yield self._load(fit.init or self.folder, "float32")
+
+    def loss(self, model: Any) -> Loss:
+        from fewtable.training.sft import seq2seq_loss
+
+        return seq2seq_loss(model, self.tokenizer.pad_token_id, autocast=self.spec.dtype == "bfloat16")
+
+    def save(self, model: Any, folder: Path) -> None:
+        from fewtable.training.weights import save_model
+
+        save_model(model, folder)
+
+    @contextmanager
+    def trained(self, folder: Path) -> Iterator[Any]:
+        yield self._load(folder, self.spec.dtype)
+
+    def _load(self, folder: Path, dtype: str) -> Any:
+        from transformers import AutoModelForSeq2SeqLM
+
+        from fewtable.training.weights import load_model
+
+        return load_model(AutoModelForSeq2SeqLM, folder, dtype, self.device)
+
+
+def load(job: Job) -> _Session:
+    """Load the tokenizer; the weights come fresh from disk for every draw."""
+    decode = Decode.model_validate(job.spec.decoding or {})
+    return _Session(job, Train.model_validate(job.spec.train), decode)

@@ -1,0 +1,85 @@
+"""Tagger: a linear classifier on word states, one BIO tag a word (LC-BERT; methods/04)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from fewtable.corpus import Task
+from fewtable.decoding.transitions import count, write_counts
+from fewtable.errors import ConfigError
+from fewtable.families.base import Fit, Job
+from fewtable.specs import Spec
+from fewtable.training.loop import Loop, LoopOptions, train
+
+if TYPE_CHECKING:
+    from fewtable.training.encoder import Encoder
+
+BACKBONES = frozenset({"encoder"})
+OUTPUT = "bio"
+
+
+class Train(LoopOptions):
+    """Hyper-parameters of the fine-tuning."""
+
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """On word states, before the linear layer."""
+    window: Annotated[int, Field(ge=8)] = 128
+    """Most pieces of a forward; longer sentences are cut at word borders."""
+
+
+class Decode(Spec):
+    """Decoding is argmax; it has no options."""
+
+
+def tag_inventory(types: tuple[str, ...]) -> list[str]:
+    """Return O and every type's B and I tag, whether the support has them or not."""
+    return ["O", *(f"{prefix}-{name}" for name in types for prefix in "BI")]
+
+
+class _Session:
+    def __init__(self, job: Job, options: Train, encoder: Encoder) -> None:
+        self._options = options
+        self._device_batch = job.device_batch
+        self._encoder = encoder
+
+    def fit(self, task: Task, fit: Fit) -> None:
+        import torch
+
+        from fewtable.training.tagging import TagModel
+
+        if fit.init is None:
+            self._encoder.restore()
+        else:
+            self._encoder.load(fit.init)
+        torch.manual_seed(fit.seed)
+        model = TagModel(self._encoder, tag_inventory(task.types), self._options.dropout)
+        examples = model.prepare(task.support)
+        if not examples:
+            raise ConfigError(
+                "a tagger learns from examples and the support has none",
+                where=f"draw {task.draw}",
+                fix="use a setting whose sampler draws sentences",
+            )
+        loop = Loop(self._options, fit.seed, fit.log, fit.checkpoint, self._device_batch)
+        train(model, examples, model.loss, loop)
+        model.save(fit.model)
+        write_counts(fit.model, count(task.support))
+
+    def decode(self, task: Task, model: Path) -> Iterator[Any]:
+        from fewtable.training.tagging import TagModel
+
+        trained = TagModel.load(self._encoder, model)
+        yield from trained.tag([sentence.words for sentence in task.query])
+
+
+def load(job: Job) -> _Session:
+    """Load the encoder."""
+    from fewtable.training.encoder import Encoder
+
+    assert job.backbone is not None
+    options = Train.model_validate(job.spec.train)
+    return _Session(job, options, Encoder(job.backbone, job.spec.dtype, window=options.window))

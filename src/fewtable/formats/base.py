@@ -1,0 +1,58 @@
+"""What a format is: how a sentence and types become text (or tags), and how an output is parsed back.
+
+A format is one module of this package with a module-level ``FORMAT``: a class that follows ``Format``.
+Formats import neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from fewtable.corpus import Entity, EntityType, Sentence
+from fewtable.specs import Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt and the answer that the model is trained to give."""
+
+    prompt: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A part of an output that gave no entity, and why: unparsed, unmatched, unknown-type, surplus, repeated."""
+
+    cause: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """Entities read from an output, sorted, and what was dropped."""
+
+    entities: tuple[Entity, ...]
+    dropped: tuple[Dropped, ...] = ()
+
+
+class Format(Protocol):
+    """A text format for one inventory of types."""
+
+    Options: ClassVar[type[Spec]]
+    kind: ClassVar[str]
+    """What an output is: ``text``, ``bio`` or ``io`` tags, ``spans``. A family names the kind that it writes."""
+    uses: ClassVar[frozenset[str]]
+    """The parts of a type that the format shows to the model: of {"words", "definition"}."""
+    parsing: ClassVar[frozenset[str]]
+    """The options that only parse reads: a change of them trains and decodes nothing anew."""
+
+    def __init__(self, types: Sequence[EntityType], options: Spec) -> None: ...
+
+    def render(self, sentence: Sentence) -> Sequence[Example]:
+        """Return the queries of a sentence: one, or one a type. Tag formats return none."""
+
+    def parse(self, words: Sequence[str], output: Any) -> Parsed:
+        """Read a model's output for a sentence. Total: any JSON value gives a result, never an exception."""

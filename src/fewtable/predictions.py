@@ -1,0 +1,95 @@
+"""What a model wrote -> entities: outputs.SPLIT.jsonl -> predictions.SPLIT.jsonl, through the run's format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fewtable.corpus import Entity, EntityType, Task, build_tasks, read_samples
+from fewtable.errors import DataError
+from fewtable.files import read_jsonl, write_jsonl
+from fewtable.formats.base import Dropped, Format, Parsed
+from fewtable.registry import find_module, validate
+
+
+def entity_types(types: Mapping[str, Mapping[str, str]]) -> list[EntityType]:
+    """Return the types of a resolved spec, in its order; parts that its format does not use are empty."""
+    return [EntityType(n, p.get("words", ""), p.get("definition", "")) for n, p in types.items()]
+
+
+def make_format(options: Mapping[str, Any], types: Sequence[EntityType]) -> Format:
+    """Return the format that ``options`` name, for an inventory of types."""
+    rest = dict(options)
+    name = str(rest.pop("name"))
+    found = find_module("formats", name, "format.name").FORMAT
+    made: Format = found(types, validate(found.Options, rest, f"format {name}"))
+    return made
+
+
+def parse_outputs(
+    outputs: Path,
+    tasks: Sequence[Task],
+    options: Mapping[str, Any],
+    types: Sequence[EntityType],
+    target: Path,
+) -> int:
+    """Parse a block's outputs with each draw's own types and write its predictions; return their number.
+
+    Raises:
+        DataError: the outputs are not those of the tasks' query sentences, in order (file:line).
+    """
+    expected = [(task, sentence) for task in tasks for sentence in task.query]
+    formats: dict[int, Format] = {}
+    for task in tasks:
+        formats[task.draw] = make_format(options, [t for t in types if t.name in set(task.types)])
+
+    def rows() -> Iterator[dict[str, Any]]:
+        position = 0
+        for number, row in read_jsonl(outputs):
+            if position == len(expected):
+                raise DataError("an output too many", where=f"{outputs}:{number}")
+            task, sentence = expected[position]
+            if (row["draw"], row["id"]) != (task.draw, sentence.id):
+                raise DataError(
+                    f"output of {row['id']}, draw {row['draw']}, where {sentence.id}, draw {task.draw} belongs",
+                    where=f"{outputs}:{number}",
+                    fix="remove the file and decode again",
+                )
+            position += 1
+            parsed = formats[task.draw].parse(sentence.words, row["output"])
+            yield {
+                "draw": task.draw,
+                "id": sentence.id,
+                "entities": parsed.entities,
+                "dropped": [{"cause": d.cause, "text": d.text} for d in parsed.dropped],
+            }
+        if position < len(expected):
+            raise DataError(f"{len(expected) - position} outputs are missing", where=str(outputs))
+
+    return write_jsonl(target, rows())
+
+
+def read_predictions(path: Path) -> dict[int, dict[str, Parsed]]:
+    """Read predictions: draw -> sentence id -> entities and what was dropped."""
+    found: dict[int, dict[str, Parsed]] = {}
+    for number, row in read_jsonl(path):
+        try:
+            parsed = Parsed(
+                tuple(Entity(int(s), int(e), str(t)) for s, e, t in row["entities"]),
+                tuple(Dropped(d["cause"], d["text"]) for d in row["dropped"]),
+            )
+            draw = found.setdefault(row["draw"], {})
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"not a prediction: {error!r}", where=f"{path}:{number}") from None
+        if row["id"] in draw:
+            raise DataError(f"sentence {row['id']} a second time in draw {row['draw']}", where=f"{path}:{number}")
+        draw[row["id"]] = parsed
+    return found
+
+
+def read_tasks(results: Path, dataset: str, setting: str, block: str) -> list[Task]:
+    """Return the tasks of a block from the results folder: its samples with the data's sentences."""
+    samples = read_samples(results / "samples" / dataset / setting / f"{block}.jsonl")
+    splits = sorted({i.rpartition("-")[0] for s in samples for i in (*s.support, *s.query)})
+    return build_tasks(samples, {split: results / "data" / dataset / f"{split}.jsonl" for split in splits})

@@ -1,0 +1,199 @@
+"""YAML under config/ -> typed specs: ``extends``, unknown names with did-you-mean, errors as file:key.
+
+Also finds the modules that YAML names: readers, formats, families. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from fewtable.errors import ConfigError, did_you_mean
+from fewtable.specs import (
+    BackboneSpec,
+    DatasetSpec,
+    MethodSpec,
+    SettingSpec,
+    Spec,
+    TableSpec,
+    UserConfig,
+)
+
+S = TypeVar("S", bound=Spec)
+
+KINDS: dict[str, type[Spec]] = {
+    "datasets": DatasetSpec,
+    "settings": SettingSpec,
+    "methods": MethodSpec,
+    "backbones": BackboneSpec,
+    "tables": TableSpec,
+}
+"""Folder under config/ -> the spec of its files."""
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping, an empty one from an empty file; raise ConfigError with file:line when it is not one."""
+    content = path.read_bytes()
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C: ten times faster
+    try:
+        value = yaml.load(content.decode(), loader)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ConfigError("not UTF-8", where=f"{path}:{line}", fix="save the file as UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"not YAML: {error.problem}", where=f"{path}:{line}") from None
+    except yaml.reader.ReaderError as error:
+        line = content[: error.position].count(b"\n") + 1
+        raise ConfigError(f"not YAML: {error.reason}", where=f"{path}:{line}") from None
+    except ValueError as error:  # a date that there is not
+        raise ConfigError(
+            f"not YAML: {error}", where=str(path), fix="put texts that look like dates in quotes"
+        ) from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError("the file must hold a mapping", where=f"{path}:1")
+    return value
+
+
+def validate(spec: type[S], value: Mapping[str, Any], where: str) -> S:
+    """Validate ``value``; raise ConfigError naming ``where:key``, with the nearest known key."""
+    try:
+        return spec.model_validate(value)
+    except ValidationError as error:
+        # An unknown key first: it is often the misspelt name of one that is said to be missing.
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+        key = ".".join(str(part) for part in first["loc"])
+        fix = None
+        if first["type"] == "extra_forbidden":
+            fix = did_you_mean(str(first["loc"][-1]), _fields_at(spec, first["loc"][:-1]))
+        more = f" (and {len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
+        raise ConfigError(first["msg"] + more, where=f"{where}:{key}" if key else where, fix=fix) from None
+
+
+def _fields_at(spec: type[Spec], location: tuple[int | str, ...]) -> list[str]:
+    fields = spec.model_fields
+    for part in location:
+        annotation = fields[part].annotation if isinstance(part, str) and part in fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, Spec)):
+            return []
+        fields = annotation.model_fields
+    return list(fields)
+
+
+def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with ``over`` laid on top; mappings merge key by key, all else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = deep_merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+class Registry:
+    """All specs under a config folder, read when asked for and kept."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._specs: dict[tuple[str, str], Spec] = {}
+        self._names: dict[str, tuple[str, ...]] = {}
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        """Return the registered names of a kind (``datasets``, ``methods``, ...), sorted."""
+        if kind not in self._names:
+            files = (self.root / kind).glob("*.yaml")
+            self._names[kind] = tuple(sorted(f.stem for f in files if not f.stem.startswith("_")))
+        return self._names[kind]
+
+    def get(self, kind: str, name: str, spec: type[S]) -> S:
+        """Return the spec of ``name``.
+
+        Raises:
+            ConfigError: the name is unknown (with the nearest known one) or its file is wrong.
+        """
+        key = (kind, name)
+        if key not in self._specs:
+            if name not in self.names(kind):
+                raise ConfigError(
+                    f"unknown {kind.removesuffix('s')} '{name}'",
+                    where=f"{self.root / kind}",
+                    fix=did_you_mean(name, self.names(kind)),
+                )
+            path = self.root / kind / f"{name}.yaml"
+            self._specs[key] = validate(KINDS[kind], self._extended(path, ()), str(path))
+        found = self._specs[key]
+        assert isinstance(found, spec)
+        return found
+
+    def _extended(self, path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+        """Read ``path`` and lay it over the file that its ``extends`` names (``_base`` files are allowed)."""
+        value = read_yaml(path)
+        parent = value.pop("extends", None)
+        if parent is None:
+            return value
+        base = path.with_name(f"{parent}.yaml")
+        if base in (*seen, path):
+            raise ConfigError("'extends' goes in a circle", where=f"{path}:extends")
+        if not base.exists():
+            known = [f.stem for f in path.parent.glob("*.yaml")]
+            raise ConfigError(
+                f"extends unknown '{parent}'", where=f"{path}:extends", fix=did_you_mean(str(parent), known)
+            )
+        return deep_merge(self._extended(base, (*seen, path)), value)
+
+    def dataset(self, name: str) -> DatasetSpec:
+        """Return a dataset's spec."""
+        return self.get("datasets", name, DatasetSpec)
+
+    def setting(self, name: str) -> SettingSpec:
+        """Return a setting's spec."""
+        return self.get("settings", name, SettingSpec)
+
+    def method(self, name: str) -> MethodSpec:
+        """Return a method's spec."""
+        return self.get("methods", name, MethodSpec)
+
+    def backbone(self, name: str) -> BackboneSpec:
+        """Return a backbone's spec."""
+        return self.get("backbones", name, BackboneSpec)
+
+    def table(self, name: str) -> TableSpec:
+        """Return a table's spec."""
+        return self.get("tables", name, TableSpec)
+
+
+def user_config(value: Mapping[str, Any], where: str = "config/config.yaml") -> UserConfig:
+    """Validate the user's config."""
+    return validate(UserConfig, value, where)
+
+
+@cache
+def modules(package: str) -> tuple[str, ...]:
+    """Return the public module names of a subpackage of fewtable (``formats``), as YAML spells them."""
+    parent = importlib.import_module(f"fewtable.{package}")
+    found = (m.name for m in pkgutil.iter_modules(parent.__path__))
+    return tuple(sorted(n.replace("_", "-") for n in found if n != "base" and not n.startswith("_")))
+
+
+def find_module(package: str, name: str, where: str) -> ModuleType:
+    """Import the module of a format, family or reader that a YAML file names.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in modules(package):
+        raise ConfigError(
+            f"unknown {package.rpartition('.')[2].removesuffix('s')} '{name}'",
+            where=where,
+            fix=did_you_mean(name, modules(package)),
+        )
+    return importlib.import_module(f"fewtable.{package}.{name.replace('-', '_')}")

@@ -1,0 +1,119 @@
+"""A run's names -> the resolved spec of its method: YAML, ``when``, the user's overrides, the family's checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from fewtable.errors import ConfigError
+from fewtable.registry import Registry, deep_merge, find_module, validate
+from fewtable.specs import MethodSpec, UserConfig, When
+
+
+class Run(NamedTuple):
+    """Method x backbone on (dataset, setting)."""
+
+    dataset: str
+    setting: str
+    method: str
+    backbone: str
+
+    @property
+    def key(self) -> str:
+        """The run's path: DATASET/SETTING/METHOD/BACKBONE."""
+        return "/".join(self)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method as it holds for one run, all defaults filled in."""
+
+    spec: MethodSpec
+    family: str
+    format: str
+    format_options: dict[str, Any]
+    uses: frozenset[str]
+    """The parts of a type that its format shows: of {"words", "definition"}."""
+    parsing: frozenset[str]
+    """The format's options that only parsing reads."""
+    train: dict[str, Any]
+    decode: dict[str, Any]
+    init: Run | None
+
+
+def resolve(registry: Registry, user: UserConfig, run: Run) -> Method:
+    """Resolve the method of ``run``.
+
+    Raises:
+        ConfigError: a name is unknown, a hyper-parameter is not the family's, or family, format and
+            backbone do not fit together.
+    """
+    registry.dataset(run.dataset)
+    registry.setting(run.setting)
+    spec = registry.method(run.method)
+    where = str(registry.root / "methods" / f"{run.method}.yaml")
+    value: dict[str, Any] = {"train": spec.train, "decode": spec.decode, "format": spec.format}
+    for when in spec.when:
+        if _holds(when, run):
+            value = _lay(value, when.set, f"{where}:when")
+    override = user.overrides.get(run.method, {})
+    place = {section: f"{where}:{section}" for section in value}
+    if override:
+        own = f"config/config.yaml:overrides.{run.method}"
+        value = _lay(value, override, own)
+        place |= {section: f"{own}.{section}" for section in override}
+
+    family = find_module("families", spec.family, f"{where}:family")
+    options = dict(value["format"])
+    name = str(options.pop("name", ""))
+    format_class = find_module("formats", name, f"{where}:format.name").FORMAT
+    if format_class.kind != family.OUTPUT:
+        raise ConfigError(
+            f"family '{spec.family}' writes {family.OUTPUT}, format '{name}' reads {format_class.kind}",
+            where=f"{where}:format.name",
+            fix=f"a format of kind '{family.OUTPUT}'",
+        )
+    _check_backbone(registry, run, family.BACKBONES)
+    init = spec.init
+    return Method(
+        spec=spec,
+        family=spec.family,
+        format=name,
+        format_options=validate(format_class.Options, options, place["format"]).model_dump(mode="json"),
+        uses=format_class.uses,
+        parsing=format_class.parsing,
+        train=validate(family.Train, value["train"], place["train"]).model_dump(mode="json"),
+        decode=validate(family.Decode, value["decode"], place["decode"]).model_dump(mode="json"),
+        init=None
+        if init is None
+        else Run(init.dataset or run.dataset, init.setting or run.setting, init.method or run.method, run.backbone),
+    )
+
+
+def _holds(when: When, run: Run) -> bool:
+    return all(
+        not names or name in names
+        for names, name in (
+            (when.dataset, run.dataset),
+            (when.setting, run.setting),
+            (when.backbone, run.backbone),
+        )
+    )
+
+
+def _lay(value: dict[str, Any], over: Mapping[str, Any], where: str) -> dict[str, Any]:
+    if unknown := sorted(set(over) - set(value)):
+        raise ConfigError(f"'{unknown[0]}' cannot be set here", where=where, fix=f"one of {', '.join(sorted(value))}")
+    return deep_merge(value, over)
+
+
+def _check_backbone(registry: Registry, run: Run, accepted: frozenset[str]) -> None:
+    kind = registry.backbone(run.backbone).kind
+    if kind not in accepted:
+        fitting = [n for n in registry.names("backbones") if registry.backbone(n).kind in accepted]
+        raise ConfigError(
+            f"method '{run.method}' cannot run on backbone '{run.backbone}' (kind {kind})",
+            where=run.key,
+            fix=f"backbones that fit: {', '.join(fitting)}",
+        )

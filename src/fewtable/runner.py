@@ -1,0 +1,216 @@
+"""One job: a block of draws through a family. Atomic outputs, one draw at a time, resumed after a kill.
+
+Snakemake deletes the declared outputs of a job that was killed, so finished draws and training checkpoints
+wait in a folder that it does not know, and move under their final name when the block is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from fewtable.corpus import Sentence, Task
+from fewtable.errors import DataError
+from fewtable.families.base import Fit, Job, Session
+from fewtable.files import digest, dumps, locked, read_json, read_jsonl, stable_seed, write_jsonl, write_text
+from fewtable.registry import find_module, validate
+from fewtable.specs import RunSpec
+
+
+def read_spec(text: str) -> RunSpec:
+    """Return the resolved spec of a job from JSON, or from a ``spec.json`` that a run left behind."""
+    value = json.loads(text) if text.lstrip().startswith("{") else read_json(Path(text))
+    return validate(RunSpec, value, "--spec")
+
+
+class TrainLogFile:
+    """A train log as JSON lines that grows step by step; steps logged before a kill are not doubled."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        whole = [line for line in _lines(path) if line.endswith("\n")]
+        write_text(path, "".join(whole))  # a kill may have cut the last line
+        self._last = json.loads(whole[-1])["step"] if whole else 0
+
+    def __call__(self, step: int, **values: float) -> None:
+        """Append one line, unless the step stands there already: a resumed training repeats it exactly."""
+        if step <= self._last:
+            return
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": step, **values}) + "\n")
+        self._last = step
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8") as stream:
+        return list(stream)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _open_session(spec: RunSpec, backbone: Path, device_batch: int = 1) -> Session:
+    family = find_module("families", spec.family, f"{spec.method}:family")
+    session: Session = family.load(Job(spec=spec, backbone=backbone, device_batch=device_batch))
+    return session
+
+
+def _own_folder(folder: Path, spec: RunSpec, tasks: Sequence[Task], inputs: Sequence[Path | None]) -> None:
+    """Make ``folder`` this job's own: what another spec, other sentences or other weights left there is removed."""
+    stamp = folder / "job"
+    listed = [_listing(path) for path in inputs if path is not None]
+    text = digest([spec.model_dump(mode="json"), [asdict(task) for task in tasks], listed])
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != text:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        write_text(stamp, text)
+
+
+def _listing(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of each file: enough to tell one set of weights from the next without reading it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".snakemake_timestamp")
+    return [(str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+
+
+def _without_gold(task: Task) -> Task:
+    """Return the task with query sentences that tell no entity: what is asked is not known to who answers."""
+    return replace(task, query=tuple(Sentence(sentence.id, sentence.words) for sentence in task.query))
+
+
+def train_block(
+    spec: RunSpec,
+    tasks: Sequence[Task],
+    *,
+    backbone: Path,
+    init: Path | None,
+    output: Path,
+    checkpoint: Path,
+    device_batch: int,
+) -> None:
+    """Train every draw of a block and move the finished models to ``output``.
+
+    Args:
+        spec: the resolved spec; it is written to ``output/spec.json``.
+        tasks: one a draw, in the order of ``spec.draws``.
+        backbone: folder of the pretrained weights; that of backbone ``none`` holds none.
+        init: ``model/`` folder of the run to start from; a run of one draw serves all draws.
+        output: ``.../BLOCK/model``; it appears when all draws are trained.
+        checkpoint: folder outside Snakemake's outputs; removed at the end.
+        device_batch: most sentences a training forward holds at once.
+
+    Raises:
+        DataError: the tasks are not the draws of the spec, or the run to start from lacks a draw.
+    """
+    _check_draws(spec, tasks)
+    with locked(checkpoint.with_name(f"{checkpoint.name}.lock")):  # a job may outlive a killed workflow
+        _own_folder(checkpoint, spec, tasks, (backbone, init))
+        _train_draws(spec, tasks, backbone, init, checkpoint, device_batch)
+        finished = checkpoint / "done"
+        write_text(finished / "spec.json", dumps(spec.model_dump(mode="json")) + "\n")
+        shutil.rmtree(output, ignore_errors=True)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        finished.rename(output)
+        shutil.rmtree(checkpoint)
+
+
+def _train_draws(
+    spec: RunSpec, tasks: Sequence[Task], backbone: Path, init: Path | None, checkpoint: Path, device_batch: int
+) -> None:
+    session: Session | None = None
+    for task in tasks:
+        done, work = checkpoint / "done" / str(task.draw), checkpoint / str(task.draw)
+        if done.exists():
+            continue
+        session = session or _open_session(spec, backbone, device_batch)
+        _say(f"draw {task.draw}: training on {len(task.support)} sentences")
+        model = work / "model"
+        shutil.rmtree(model, ignore_errors=True)
+        model.mkdir(parents=True)
+        log = TrainLogFile(work / "train.jsonl")
+        seed = stable_seed("train", spec.dataset, spec.setting, spec.method, spec.backbone, task.draw)
+        session.fit(
+            _without_gold(task),
+            Fit(
+                model=model,
+                checkpoint=work / "checkpoint",
+                init=_init_model(init, task.draw),
+                seed=seed,
+                log=log,
+            ),
+        )
+        shutil.copyfile(log.path, model / "train.jsonl")  # kept until the model is in place: a kill may come between
+        done.parent.mkdir(exist_ok=True)
+        model.rename(done)
+        shutil.rmtree(work)
+
+
+def _init_model(init: Path | None, draw: int) -> Path | None:
+    if init is None:
+        return None
+    for folder in (init / str(draw), init / "1"):
+        if folder.exists():
+            return folder
+    raise DataError(f"the run to start from has no model of draw {draw}", where=str(init))
+
+
+def _check_draws(spec: RunSpec, tasks: Sequence[Task]) -> None:
+    if tuple(task.draw for task in tasks) != spec.draws:
+        raise DataError(
+            f"the samples hold draws {[t.draw for t in tasks]}, the job asks for {list(spec.draws)}",
+            fix="remove the sample file, it was drawn for another block",
+        )
+
+
+def decode_block(
+    spec: RunSpec,
+    tasks: Sequence[Task],
+    *,
+    backbone: Path,
+    model: Path,
+    output: Path,
+    checkpoint: Path,
+) -> int:
+    """Decode the query of every draw and write ``output`` (JSON lines: draw, id, output); return the lines.
+
+    Raises:
+        DataError: the model folder lacks a draw, or a family gave more or fewer outputs than sentences.
+    """
+    _check_draws(spec, tasks)
+    with locked(checkpoint.with_name(f"{checkpoint.name}.lock")):
+        _own_folder(checkpoint, spec, tasks, (backbone, model))
+        parts = _decode_draws(spec, tasks, backbone, model, checkpoint)
+        count = write_jsonl(output, (row for part in parts for _, row in read_jsonl(part)))
+        shutil.rmtree(checkpoint)
+    return count
+
+
+def _decode_draws(spec: RunSpec, tasks: Sequence[Task], backbone: Path, model: Path, checkpoint: Path) -> list[Path]:
+    session: Session | None = None
+    parts = [checkpoint / f"{task.draw}.jsonl" for task in tasks]
+    for task, part in zip(tasks, parts, strict=True):
+        if part.exists():
+            continue
+        folder = model / str(task.draw)
+        if not folder.exists():
+            raise DataError(f"no model of draw {task.draw}", where=str(model), fix="train the block again")
+        session = session or _open_session(spec, backbone)
+        _say(f"draw {task.draw}: decoding {len(task.query)} sentences")
+        outputs = list(session.decode(_without_gold(task), folder))
+        if len(outputs) != len(task.query):
+            raise DataError(f"family '{spec.family}' gave {len(outputs)} outputs for {len(task.query)} sentences")
+        write_jsonl(
+            part,
+            (
+                {"draw": task.draw, "id": sentence.id, "output": value}
+                for sentence, value in zip(task.query, outputs, strict=True)
+            ),
+        )
+    return parts

@@ -1,0 +1,392 @@
+"""The typed form of every YAML under config/, and of what a job is given. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9+.-]+$")]
+"""A registered name: one path component."""
+
+
+class Spec(BaseModel):
+    """Base of all specs: immutable, unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# --- datasets -------------------------------------------------------------------------------------
+
+
+class TypeSpec(Spec):
+    """An entity type: its natural words and a one-sentence definition, the same for all methods."""
+
+    words: str
+    definition: str
+
+
+class HubSource(Spec):
+    """Rows of a Hugging Face dataset, pinned; written as JSON lines of the named columns."""
+
+    repo: str
+    revision: str
+    config: str | None = None
+    split: str
+    columns: tuple[str, ...]
+
+
+class PackageSource(Spec):
+    """A file inside an installed or downloadable Python package."""
+
+    name: str
+    version: str
+    path: str
+    order: Annotated[str, Field(pattern=r"^[\d\s]+$")] | None = None
+    """The file holds the wanted one's blank-line-separated groups in another order: their indices (from 0)
+    in the order wanted. A group is then followed by one empty line."""
+
+
+class Source(Spec):
+    """Exactly one place a file can come from."""
+
+    path: str | None = None
+    """A file of your own on this machine; an edit of it reruns what depends on it."""
+    url: str | None = None
+    hub: HubSource | None = None
+    package: PackageSource | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Source:
+        if sum(value is not None for value in (self.path, self.url, self.hub, self.package)) != 1:
+            raise ValueError("a source names exactly one of path, url, hub, package")
+        return self
+
+
+class FileSpec(Spec):
+    """A raw file: its checksum, its path below a mirror folder, and its sources in order."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    mirror: str | None = None
+    sources: tuple[Source, ...] = ()
+
+
+class HashSplit(Spec):
+    """A part of the sentences chosen by the SHA-256 of their lower-cased text, so duplicates stay together.
+
+    A sentence falls in the part when its hash, as a fraction of the hash range, lies in [low, high).
+    """
+
+    low: Annotated[float, Field(ge=0, le=1)]
+    high: Annotated[float, Field(ge=0, le=1)]
+
+
+class SplitSpec(Spec):
+    """A split: raw files in order, and optionally a part of them."""
+
+    files: tuple[str, ...]
+    part: HashSplit | None = None
+    sentences: int | None = None
+    """Number of sentences that the normalised split must have."""
+    entities: int | None = None
+    """Number of entities that the normalised split must have."""
+
+
+class DatasetSpec(Spec):
+    """config/datasets/NAME.yaml: a corpus with its sources, reader, splits and types."""
+
+    title: str
+    domain: str
+    licence: str
+    homepage: str | None = None
+    note: str | None = None
+    access: Literal["open", "licensed"] = "open"
+    obtain: str | None = None
+    """How a person gets what has no source, and where to put it: licensed corpora, moving archives."""
+    reader: str
+    """A module of fewtable.data.readers."""
+    options: dict[str, Any] = {}
+    """The reader's options, validated by the reader."""
+    files: dict[str, FileSpec]
+    splits: dict[Name, SplitSpec]
+    types: dict[str, TypeSpec]
+    """Corpus type name -> words and definition, in the order that prompts list them."""
+    rename: dict[str, str] = {}
+    """Raw tag name -> corpus type name."""
+    drop: tuple[str, ...] = ()
+    """Raw tag names whose entities are left out."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DatasetSpec:
+        for name, split in self.splits.items():
+            if unknown := sorted(set(split.files) - set(self.files)):
+                raise ValueError(f"splits.{name}.files names '{unknown[0]}', which is not under files")
+        if self.access == "licensed" and not self.obtain:
+            raise ValueError("a licensed corpus needs 'obtain': how a person gets it and where to put it")
+        return self
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+class SamplerSpec(Spec):
+    """A rule that draws support (and for episodes, query) sentences."""
+
+    rule: Literal[
+        "all", "none", "greedy", "greedy-prune", "capped", "exact", "per-type", "episodes", "mini-including", "official"
+    ]
+    k: Annotated[int, Field(ge=1)] | None = None
+    n_way: Annotated[int, Field(ge=1)] | None = None
+    q: Annotated[int, Field(ge=1)] | None = None
+    """Query shots (episodes) or query sentences (mini-including)."""
+    remove_rate: Annotated[float, Field(ge=0, le=1)] = 1.0
+    time_limit: Annotated[int, Field(ge=1)] = 60
+    """Seconds the solver may take (exact); running out of them is an error, never another sample."""
+
+    @model_validator(mode="after")
+    def _shots(self) -> SamplerSpec:
+        needs: dict[str, tuple[str, ...]] = {
+            "all": (),
+            "none": (),
+            "official": (),
+            "episodes": ("k", "n_way", "q"),
+            "mini-including": ("k", "q"),
+        }
+        wanted = needs.get(self.rule, ("k",))
+        for key in ("k", "n_way", "q"):
+            if (getattr(self, key) is None) == (key in wanted):
+                raise ValueError(f"rule '{self.rule}' {'needs' if key in wanted else 'takes no'} '{key}'")
+        return self
+
+
+class QuerySpec(Spec):
+    """Which sentences are asked: a split, optionally a fixed random part of it."""
+
+    split: Name = "test"
+    limit: Annotated[int, Field(ge=1)] | None = None
+
+
+class DrawSpec(Spec):
+    """The part of a setting that a draw depends on."""
+
+    sampler: SamplerSpec
+    support: Name = "train"
+    """The split that support sentences are drawn from; episodes draw their query sentences from it too."""
+    query: QuerySpec = QuerySpec()
+
+    @property
+    def episodic(self) -> bool:
+        """Whether each draw has query sentences of its own."""
+        return self.sampler.rule in ("episodes", "mini-including", "official")
+
+    @model_validator(mode="after")
+    def _apart(self) -> DrawSpec:
+        if self.episodic and self.query.limit:
+            raise ValueError("query.limit is for fixed query splits; in episodes sampler.q says how many")
+        if not self.episodic and self.sampler.rule != "none" and self.support == self.query.split:
+            raise ValueError(f"support and query are the same split '{self.support}'")
+        return self
+
+
+class SettingSpec(DrawSpec):
+    """config/settings/NAME.yaml: how much of a dataset is seen, and what is asked."""
+
+    title: str
+    draws: Annotated[int, Field(ge=1)] = 3
+    draws_per_job: Annotated[int, Field(ge=1)] = 3
+
+
+# --- methods and backbones ------------------------------------------------------------------------
+
+
+class InitSpec(Spec):
+    """The run that this run starts from; what is left out is as in this run."""
+
+    method: Name | None = None
+    dataset: Name | None = None
+    setting: Name | None = None
+
+
+class When(Spec):
+    """Hyper-parameters that hold where all of the given names match."""
+
+    dataset: tuple[Name, ...] = ()
+    setting: tuple[Name, ...] = ()
+    backbone: tuple[Name, ...] = ()
+    set: dict[str, Any]
+
+
+class MethodSpec(Spec):
+    """config/methods/NAME.yaml: family + format + objective + hyper-parameters."""
+
+    title: str
+    paper: str | None = None
+    note: str | None = None
+    """Printed under every table that shows the method."""
+    family: str
+    format: dict[str, Any]
+    """``name``: a module of fewtable.formats; the other keys are its options."""
+    train: dict[str, Any] = {}
+    decode: dict[str, Any] = {}
+    init: InitSpec | None = None
+    when: tuple[When, ...] = ()
+
+
+BackboneKind = Literal["none", "encoder", "causal", "seq2seq"]
+
+
+class GgufSource(Spec):
+    """A GGUF file inside an installed package, to be dequantised."""
+
+    package: str
+    path: str
+    sha256: str
+    tokenizer: str | None = None
+
+
+class BackboneSpec(Spec):
+    """config/backbones/NAME.yaml: a pretrained checkpoint and what a job needs to run it."""
+
+    title: str
+    kind: BackboneKind
+    licence: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+    package: str | None = None
+    """Import name of a package that carries the weights."""
+    path: str | None = None
+    """The weights' folder, inside ``package`` or on disk."""
+    gguf: GgufSource | None = None
+    random: dict[str, Any] | None = None
+    """A small random model: transformers config class options, for tests."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    gpu: int = 0
+    """GPUs that training and decoding ask for."""
+    train_mem_mb: int = 4000
+    decode_mem_mb: int = 4000
+    minutes: int = 60
+    """Time limit of the first attempt of a training or decoding job."""
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+class RowSpec(Spec):
+    """A row: a method on a backbone."""
+
+    id: Name
+    title: str
+    method: Name
+    backbone: Name
+    backbones: dict[Name, Name] = {}
+    """Dataset -> backbone, where a row changes its backbone with the dataset (cased or uncased BERT)."""
+    note: str | None = None
+
+
+class ColumnSpec(Spec):
+    """A column: a dataset in a setting."""
+
+    id: Name
+    title: str
+    group: str = ""
+    dataset: Name
+    setting: Name
+
+
+def cell_key(row: RowSpec, column: ColumnSpec) -> str:
+    """Return DATASET/SETTING/METHOD/BACKBONE of the cell where a row and a column meet."""
+    backbone = row.backbones.get(column.dataset, row.backbone)
+    return f"{column.dataset}/{column.setting}/{row.method}/{backbone}"
+
+
+class PrintedSpec(Spec):
+    """Values printed in a paper: row id -> column id -> [mean, sd or null]."""
+
+    source: str
+    values: dict[Name, dict[Name, tuple[float | None, float | None]]]
+
+
+class TableSpec(Spec):
+    """config/tables/NAME.yaml: rows x columns of cells and the papers' printed values."""
+
+    title: str
+    caption: str = ""
+    metric: Literal["strict", "span", "partial"] = "strict"
+    rows: tuple[RowSpec, ...]
+    columns: tuple[ColumnSpec, ...]
+    printed: PrintedSpec | None = None
+    compare: tuple[tuple[Name, Name], ...] = ()
+    """Pairs of row ids whose difference is tested (paired randomisation, Holm over the table)."""
+
+
+# --- config/config.yaml ---------------------------------------------------------------------------
+
+
+class TrackingSpec(Spec):
+    """Where MLflow stores runs."""
+
+    uri: str = "sqlite:///results/mlflow.db"
+    experiment: str = "fewtable"
+
+
+class RuntimeSpec(Spec):
+    """Knobs that change how fast a job is, never what it gives."""
+
+    threads: Annotated[int, Field(ge=1)] = 1
+    device_batch: Annotated[int, Field(ge=1)] = 16
+    """Most sentences a training forward holds at once; larger batches accumulate gradients."""
+
+
+class UserConfig(Spec):
+    """config/config.yaml: the user's choices."""
+
+    mirror: str | None = None
+    """A folder asked for raw files before any source."""
+    licensed: dict[Name, str | None] = {}
+    """Dataset -> folder with the user's own licensed copy."""
+    tables: tuple[Name, ...] = ("demo",)
+    """The tables that `snakemake` without a target makes, and that the report shows."""
+    draws: dict[Name, Annotated[int, Field(ge=1)]] = {}
+    """Setting -> number of draws, in place of the setting's own."""
+    overrides: dict[Name, dict[str, Any]] = {}
+    """Method -> {train, decode, format} keys in place of the method's own."""
+    tracking: TrackingSpec = TrackingSpec()
+    runtime: RuntimeSpec = RuntimeSpec()
+
+
+# --- what a job is given --------------------------------------------------------------------------
+
+
+class SampleSpec(Spec):
+    """The resolved spec of a sampling job (``--spec``)."""
+
+    dataset: str
+    setting: DrawSpec
+    types: tuple[str, ...]
+    draws: tuple[int, ...]
+    episodes: dict[str, Any] | None = None
+    """How the raw episode files are read (rule ``official``): the dataset's spec of the split."""
+    code: str = ""
+    """Fingerprint of the library code that the job uses."""
+
+
+class RunSpec(Spec):
+    """The resolved spec of one job: exactly the keys that can change its result (``--spec``)."""
+
+    dataset: str
+    setting: str
+    method: str
+    backbone: str
+    draws: tuple[int, ...]
+    types: dict[str, dict[str, str]]
+    """Type name -> the parts (words, definition) that the format uses."""
+    family: str
+    format: dict[str, Any]
+    train: dict[str, Any]
+    dtype: str
+    init: str | None = None
+    """Key of the run that this one starts from: DATASET/SETTING/METHOD/BACKBONE."""
+    decoding: dict[str, Any] | None = None
+    """The decoding options; None in a training job."""
+    code: str
+    """Fingerprint of the library code that the job uses."""

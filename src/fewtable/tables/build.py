@@ -1,0 +1,159 @@
+"""Cells + spec -> table: values, printed values and deltas, best per column, footnotes, tested pairs."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fewtable.files import read_json
+from fewtable.registry import validate
+from fewtable.specs import ColumnSpec, RowSpec, TableSpec, cell_key
+from fewtable.tables.lines import lines
+from fewtable.tables.model import REMARKS, CellFile, Entry, Table, Value
+from fewtable.tables.pairs import comparisons
+
+MISSING = "These cells have not been run yet."
+
+
+def build(
+    name: str,
+    spec: TableSpec,
+    cells: Iterable[CellFile],
+    blocked: Mapping[str, str] | None = None,
+    notes: Mapping[str, str | None] | None = None,
+    results: Path | None = None,
+) -> Table:
+    """Put a table together.
+
+    Args:
+        name: the table's name.
+        spec: its rows, columns and printed values.
+        cells: cell files; those the table does not show are passed over.
+        blocked: ``row/column`` -> ``licence: ...`` or ``data: ...``, what is missing and how to get it.
+        notes: method -> the note that stands under every table that shows it.
+        results: the results folder, whose score files the pairs in ``spec.compare`` are tested on; without
+            it no pair is tested.
+    """
+    blocked, notes = blocked or {}, notes or {}
+    wanted = {cell_key(row, column) for row in spec.rows for column in spec.columns}
+    by_key = {
+        key: cell
+        for cell in cells
+        if (key := f"{cell['dataset']}/{cell['setting']}/{cell['method']}/{cell['backbone']}") in wanted
+    }
+    entries = {
+        (row.id, column.id): _entry(spec, row, column, by_key, blocked) for row in spec.rows for column in spec.columns
+    }
+    _mark_best(spec, entries)
+    marks, footnotes = _footnotes(spec, entries, blocked, notes)
+    tested = comparisons(spec, entries, by_key, results) if results else ()
+    return Table(name, spec, entries, marks, footnotes, lines(spec, by_key), tested, by_key)
+
+
+def from_params(params: Mapping[str, Any], cells: Iterable[CellFile], results: Path | None = None) -> Table:
+    """Put together the table that the plan's params describe: name, table, notes and blocked cells."""
+    spec = validate(TableSpec, params["table"], f"table {params['name']}")
+    return build(params["name"], spec, cells, params.get("blocked"), params.get("notes"), results)
+
+
+def read_cells(params: Mapping[str, Any], results: Path) -> dict[str, CellFile]:
+    """Return the cell files of a table that are there, by key; blocked cells are not looked for."""
+    spec = validate(TableSpec, params["table"], f"table {params['name']}")
+    blocked = params.get("blocked") or {}
+    places = ((row, column) for row in spec.rows for column in spec.columns)
+    keys = dict.fromkeys(cell_key(row, col) for row, col in places if f"{row.id}/{col.id}" not in blocked)
+    paths = {key: results / "cells" / f"{key}.json" for key in keys}
+    return {key: read_json(path) for key, path in paths.items() if path.exists()}
+
+
+def _entry(
+    spec: TableSpec,
+    row: RowSpec,
+    column: ColumnSpec,
+    cells: Mapping[str, CellFile],
+    blocked: Mapping[str, str],
+) -> Entry:
+    key, metric = cell_key(row, column), f"{spec.metric}.f1"
+    values = spec.printed.values if spec.printed else {}
+    printed, printed_sd = values.get(row.id, {}).get(column.id, (None, None))
+    entry = Entry(key, "missing", metric, printed=printed, printed_sd=printed_sd)
+    found = cells.get(key, {}).get("metrics", {}).get(metric)
+    if found is None or found.get("mean") is None:
+        reason = blocked.get(f"{row.id}/{column.id}", "")
+        return replace(entry, status="licence") if reason.startswith("licence") else entry
+    value = Value(*(found.get(part) for part in ("mean", "sd", "n", "low", "high")))
+    entry = replace(entry, status="ok", value=value, flags=tuple(sorted(cells[key].get("flags") or ())))
+    return entry if printed is None or entry.apart else replace(entry, delta=value.mean - printed)
+
+
+def _mark_best(spec: TableSpec, entries: dict[tuple[str, str], Entry]) -> None:
+    """Mark the best value of every column with two or more values, ties (as printed) together."""
+    for column in spec.columns:
+        shown = {
+            row.id: round(entry.main.mean, 1)
+            for row in spec.rows
+            if (entry := entries[row.id, column.id]).main is not None
+        }
+        for row, mean in shown.items():
+            if len(shown) > 1 and mean == max(shown.values()):
+                entries[row, column.id] = replace(entries[row, column.id], best=True)
+
+
+def _footnotes(
+    spec: TableSpec,
+    entries: Mapping[tuple[str, str], Entry],
+    blocked: Mapping[str, str],
+    notes: Mapping[str, str | None],
+) -> tuple[dict[str, tuple[str, ...]], tuple[tuple[str, str], ...]]:
+    """Give each note a mark: row notes first, then flags and what is not there."""
+    texts: list[str] = []
+    marks: dict[str, list[str]] = {}
+    for place, text in _notes(spec, entries, blocked, notes):
+        if text not in texts:
+            texts.append(text)
+        mark = _mark(texts.index(text))
+        if mark not in marks.setdefault(place, []):
+            marks[place].append(mark)
+    return (
+        {place: tuple(found) for place, found in marks.items()},
+        tuple((_mark(index), text) for index, text in enumerate(texts)),
+    )
+
+
+def _notes(
+    spec: TableSpec,
+    entries: Mapping[tuple[str, str], Entry],
+    blocked: Mapping[str, str],
+    notes: Mapping[str, str | None],
+) -> Iterator[tuple[str, str]]:
+    """Yield (row id or row/column, text)."""
+    for row in spec.rows:
+        yield from ((row.id, text.strip()) for text in (notes.get(row.method), row.note) if text)
+    for (row_id, column), entry in entries.items():
+        place = f"{row_id}/{column}"
+        yield from ((place, remark(flag)) for flag in entry.flags if flag not in entry.apart)
+        if entry.apart:
+            text = f"Not comparable, kept out of the main columns: {', '.join(entry.apart)}."
+            yield from ((row_id, text), (place, text))
+        elif entry.status == "licence":
+            dataset = entry.key.partition("/")[0]
+            yield place, f"{dataset} must be licensed and is not there ({blocked[place]})."
+        elif entry.status == "missing" and place in blocked:
+            yield place, f"{entry.key.partition('/')[0]} is not there ({blocked[place]})."
+        elif entry.status == "missing":
+            yield place, MISSING
+
+
+def remark(flag: str) -> str:
+    """Say what a flag of REMARKS means; ``NAME:NUMBER`` names how many."""
+    name, _, number = flag.partition(":")
+    return f"{REMARKS[name]} ({number})." if number else REMARKS[name]
+
+
+def _mark(index: int) -> str:
+    """Return a, b, ..., z, aa, bb, ..."""
+    letters = string.ascii_lowercase
+    return letters[index % len(letters)] * (index // len(letters) + 1)

@@ -1,0 +1,137 @@
+"""The line under a table (methods/99, "what to print next to a reproduced number"), made from its cells alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fewtable.scoring.block import SCORER
+from fewtable.specs import ColumnSpec, TableSpec, cell_key
+from fewtable.tables.model import CellFile, full_title
+
+METRICS = {
+    "strict": "strict entity micro-F1 in percent over sets of (sentence, start, end, type)",
+    "span": "span micro-F1 in percent over sets of (sentence, start, end), types left aside",
+    "partial": "partial-match micro-F1 in percent (overlaps of the right type count half)",
+}
+
+
+def lines(spec: TableSpec, cells: Mapping[str, CellFile]) -> tuple[tuple[str, str], ...]:
+    """Return (label, text) pairs: scorer, checkpoint, samples, data, spread, printed values."""
+    out = [("Scorer", f"{SCORER}, {METRICS[spec.metric]}; no peer's scorer fills a column.")]
+    if cells:
+        out.append(("Checkpoint", _checkpoints(spec, cells)))
+        for column in spec.columns:
+            found = [cells[key] for key in (cell_key(row, column) for row in spec.rows) if key in cells]
+            if found:
+                out.append((f"Sample, {full_title(column)}", _column(column, found)))
+        out.append(("Spread", _spread(spec, cells.values())))
+    if spec.printed:
+        out.append(
+            (
+                "Printed",
+                f"{spec.printed.source}. Δ = ours − printed; the papers drew other samples and do not say which "
+                "deviation they print, so Δ describes and tests nothing.",
+            )
+        )
+    return tuple(out)
+
+
+def checkpoint_choice(train: Mapping[str, Any]) -> str:
+    """Say which checkpoint a run keeps, from its resolved training hyper-parameters."""
+    budget = train.get("adapt") or train
+    if not budget.get("epochs") and not budget.get("min_steps"):
+        return "not trained on the sample"
+    return "last step of a fixed budget, no development set"
+
+
+def _checkpoints(spec: TableSpec, cells: Mapping[str, CellFile]) -> str:
+    choices: dict[str, list[str]] = {}
+    for row in spec.rows:
+        for column in spec.columns:
+            cell = cells.get(cell_key(row, column))
+            if cell is None:
+                continue
+            titles = choices.setdefault(checkpoint_choice(cell["spec"].get("train") or {}), [])
+            if row.title not in titles:
+                titles.append(row.title)
+    return "; ".join(f"{choice}: {', '.join(titles)}" for choice, titles in choices.items()) + "."
+
+
+def _column(column: ColumnSpec, cells: list[CellFile]) -> str:
+    samples = {sample_text(cell) for cell in cells}
+    data = {data_text(cell) for cell in cells}
+    text = " / ".join(sorted(samples))
+    if len(samples) > 1:
+        text = f"CAUTION, the rows did not read the same samples: {text}"
+    versions = " / ".join(sorted(data))
+    if len(data) > 1:
+        versions = f"CAUTION, the rows read different data: {versions}"
+    types = max(len(cell["types"]) for cell in cells)
+    return f"{text}; {column.dataset}, {types} types, asked {_asked(cells[0])}, data version {versions}."
+
+
+def _asked(cell: CellFile) -> str:
+    """Say which sentences were asked: a split, or a fixed random part of it."""
+    query = cell["spec"].get("query") or {}
+    limit = query.get("limit")
+    return f"{limit} fixed sentences of {cell['query']}" if limit else f"the {cell['query']} split"
+
+
+def sample_text(cell: CellFile) -> str:
+    """Say how a cell's samples were drawn and which counts they reached."""
+    headers: list[Mapping[str, Any]] = [cell["samples"][key] for key in sorted(cell["samples"], key=int)]
+    if not headers:
+        return "no sample"
+    first = headers[0]
+    shots = f", k = {first['k']}" if first.get("k") else ""
+    text = f"rule “{first.get('rule', '?')}”{shots}, {_plural(len(headers), 'draw')}"
+    if not any(header.get("counts") for header in headers):
+        return text
+    sizes = [header["sentences"] for header in headers if "sentences" in header]
+    counts = [n for header in headers for n in header.get("counts", {}).values()]
+    text += f", {_range(sizes)} support sentences, {_range(counts)} mentions a type"
+    short = sum(sum((header.get("short") or {}).values()) for header in headers)
+    over = sum(sum((header.get("over") or {}).values()) for header in headers)
+    slack = [f"{short} missing"] * bool(short) + [f"{over} too many"] * bool(over)
+    return f"{text} ({' and '.join(slack)} in all)" if slack else text
+
+
+def data_text(cell: CellFile) -> str:
+    """Name the data that a cell was scored on and its sample drawn from, by the start of its SHA-256."""
+    digests: dict[str, str] = dict(cell.get("data") or {})
+    for header in cell["samples"].values():
+        digests |= header.get("data_sha256") or {}
+    return ", ".join(f"{split} {digests[split][:12]}" for split in sorted(digests)) or "unknown"
+
+
+def _spread(spec: TableSpec, cells: Iterable[CellFile]) -> str:
+    counts: dict[bool, list[int]] = {False: [], True: []}
+    for cell in cells:
+        found = cell["metrics"].get(f"{spec.metric}.f1")
+        if found is not None:
+            counts["episodes" in cell["flags"]].append(found["n"])
+    parts = []
+    if counts[False]:
+        parts.append(
+            f"mean ± sample standard deviation (n − 1) over n = {_range(counts[False])} draws; a draw is a new "
+            "sample. Low and high: 95 % bootstrap interval over draws and query sentences."
+        )
+    if counts[True]:
+        parts.append(
+            f"{'Episodes: ' if parts else ''}F1 of the counts summed over n = {_range(counts[True])} episodes, "
+            "without a deviation; an episode is a new sample with query sentences of its own. "
+            "Low and high: 95 % bootstrap interval over episodes."
+        )
+    return " ".join(parts)
+
+
+def _range(values: list[int]) -> str:
+    if not values:
+        return "?"
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low}–{high}"
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -1,0 +1,128 @@
+"""A table as CSV (numbers in columns of their own, one line a cell) and as Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+
+from fewtable.tables.model import Entry, Table, Value, absent_text, full_title, number, p_value, spread
+
+CSV_COLUMNS = (
+    *("row", "row_title", "method", "backbone", "column", "column_title", "dataset", "setting", "metric"),
+    *("mean", "sd", "n", "low", "high", "printed", "printed_sd", "delta", "status", "flags"),
+    *("flagged_mean", "flagged_sd"),
+)
+"""A flagged value stands in ``flagged_mean`` alone, so that who reads ``mean`` never takes it for a comparable one."""
+
+
+def render_csv(table: Table) -> str:
+    """Return the table as CSV, in percent, empty where there is no number."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for row in table.spec.rows:
+        for column in table.spec.columns:
+            entry = table.entries[row.id, column.id]
+            dataset, setting, method, backbone = entry.key.split("/")
+            main = entry.main or Value(mean=float("nan"))
+            apart = entry.value if entry.apart else None
+            writer.writerow(
+                [
+                    *(row.id, row.title, method, backbone),
+                    *(column.id, full_title(column), dataset, setting, entry.metric),
+                    *(_figure(v) for v in (main.mean, main.sd, main.n, main.low, main.high)),
+                    *(_figure(v) for v in (entry.printed, entry.printed_sd, entry.delta)),
+                    *(entry.status, "; ".join(entry.flags)),
+                    *(_figure(v) for v in ((apart.mean, apart.sd) if apart else (None, None))),
+                ]
+            )
+    return stream.getvalue()
+
+
+def _figure(value: float | int | None) -> str:
+    if value is None or value != value:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.4f}".rstrip("0").rstrip(".")
+
+
+def render_md(table: Table) -> str:
+    """Return the table as GitHub Markdown."""
+    spec = table.spec
+    parts = [f"# {_md(spec.title)}", *([_md(spec.caption.strip())] if spec.caption else [])]
+    head = ["", *(_md(full_title(column)) for column in spec.columns)]
+    rows = [
+        [_md(row.title) + _marks(table, row.id)] + [_md_entry(table, row.id, column.id) for column in spec.columns]
+        for row in spec.rows
+    ]
+    parts.append(_grid(head, rows))
+    if table.apart:
+        rows = [
+            [f"{_md(row.title)} ({_md(', '.join(_flags(table, row.id)))})"]
+            + [spread(e.value.mean, e.value.sd) if e.apart and e.value else "" for e in table.row(row.id)]
+            for row in table.apart
+        ]
+        parts += ["**Not comparable, outside the main columns**", _grid(head, rows)]
+    if table.comparisons:
+        parts += ["## Differences between rows", _md_comparisons(table)]
+    parts += [f"{mark}) {_md(text)}" for mark, text in table.footnotes]
+    parts += [f"**{_md(label)}.** {_md(text)}" for label, text in table.lines]
+    return "\n\n".join(parts) + "\n"
+
+
+def _md_entry(table: Table, row: str, column: str) -> str:
+    entry = table.entries[row, column]
+    if entry.main is None:
+        text = absent_text(entry)
+    else:
+        text = spread(entry.main.mean, entry.main.sd)
+        text = f"**{text}**" if entry.best else text
+        if table.uniform_n is None:
+            text += f" (n = {entry.main.n})"
+    text += _marks(table, f"{row}/{column}")
+    return f"{text} [{printed_text(entry)}]" if entry.printed is not None else text
+
+
+def printed_text(entry: Entry) -> str:
+    """Return the printed value and our difference to it."""
+    text = f"printed {spread(entry.printed, entry.printed_sd)}"
+    return text if entry.delta is None else f"{text}, Δ {number(entry.delta, sign=True)}"
+
+
+def _md_comparisons(table: Table) -> str:
+    head = ["A − B", "Column", "Difference", "95 % interval", "p", "p (Holm)", "holds"]
+    return _grid(
+        head,
+        [
+            [
+                f"{_md(table.row_title(c.a))} − {_md(table.row_title(c.b))}",
+                _md(table.column_title(c.column)),
+                number(c.difference, sign=True),
+                f"{number(c.low, sign=True)} to {number(c.high, sign=True)}",
+                p_value(c.p).replace("<", "&lt;"),
+                p_value(c.p_holm).replace("<", "&lt;"),
+                "yes" if c.holds else "no",
+            ]
+            for c in table.comparisons
+        ],
+    )
+
+
+def _grid(head: list[str], rows: list[list[str]]) -> str:
+    rule = [":--", *("--:" for _ in head[1:])]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *rows])
+
+
+def _flags(table: Table, row: str) -> list[str]:
+    return sorted({flag for entry in table.row(row) for flag in entry.apart})
+
+
+def _marks(table: Table, place: str) -> str:
+    found = table.marks.get(place, ())
+    return f" <sup>{', '.join(found)}</sup>" if found else ""
+
+
+def _md(text: str) -> str:
+    """Escape what Markdown or HTML would read as markup."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", text).replace("\n", " ")

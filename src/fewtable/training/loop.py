@@ -1,0 +1,228 @@
+"""The training loop that families share: seeded, exact under accumulation, resumed to the bit.
+
+Every step seeds torch, and every epoch its order, from (seed, number): a checkpoint needs no generator state,
+only parameters, optimiser state and the step. It is one safetensors file, renamed into place.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from pydantic import Field
+
+from fewtable.errors import ConfigError
+from fewtable.files import digest, stable_seed
+from fewtable.specs import Spec
+
+if TYPE_CHECKING:
+    import torch
+
+E = TypeVar("E")
+
+
+class LoopOptions(Spec):
+    """Hyper-parameters of a training loop; a family's ``Train`` extends it."""
+
+    epochs: Annotated[int, Field(ge=0)]
+    min_steps: Annotated[int, Field(ge=0)] = 0
+    """Fewest optimiser steps; tiny samples go through more epochs until they have made them."""
+    batch_size: Annotated[int, Field(ge=1)]
+    """Examples an optimiser step."""
+    lr: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Of AdamW; vectors (biases, layer norms) are never decayed."""
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Fraction of the steps in which the rate rises from 0."""
+    schedule: Literal["linear", "constant"] = "linear"
+    """What the rate does after the warm-up: fall to 0, or stay."""
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest norm of the gradient."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One training: its hyper-parameters, seed and surroundings."""
+
+    options: LoopOptions
+    seed: int
+    log: Callable[..., None]
+    """Called as ``log(step, loss=..., lr=...)`` after each step, from 1. Steps after the last checkpoint of a
+    killed job are logged again, with the same values."""
+    checkpoint: Path
+    """Folder that holds the last checkpoint."""
+    device_batch: int
+    """Most examples of a forward; larger batches accumulate gradients."""
+    save_every: float = 60.0
+    """Seconds between checkpoints."""
+
+
+def total_steps(options: LoopOptions, examples: int) -> int:
+    """Return the number of optimiser steps over ``examples`` examples (0 when there are none)."""
+    if not examples:
+        return 0
+    return max(options.epochs * math.ceil(examples / options.batch_size), options.min_steps)
+
+
+def rate(options: LoopOptions, step: int, total: int) -> float:
+    """Return the learning rate of ``step`` (from 0) of ``total``; no step has the rate 0."""
+    warm = math.ceil(options.warmup * total)
+    if step < warm:
+        return options.lr * (step + 1) / warm
+    if options.schedule == "constant":
+        return options.lr
+    return options.lr * (total - step) / (total - warm)
+
+
+def batches(examples: Sequence[E], size: int, seed: int, first: int, total: int) -> Iterator[list[E]]:
+    """Yield the batches of steps ``first`` to ``total`` - 1; every epoch has an order of its own."""
+    an_epoch = math.ceil(len(examples) / size)
+    order: list[int] = []
+    for step in range(first, total):
+        epoch, position = divmod(step, an_epoch)
+        if not order or position == 0:
+            order = list(range(len(examples)))
+            random.Random(stable_seed("order", seed, epoch)).shuffle(order)
+        yield [examples[i] for i in order[position * size : (position + 1) * size]]
+
+
+def train(
+    model: torch.nn.Module,
+    examples: Sequence[E],
+    loss: Callable[[Sequence[E]], tuple[torch.Tensor, float]],
+    loop: Loop,
+) -> int:
+    """Train the parameters of ``model`` that require a gradient, with AdamW.
+
+    Args:
+        model: put into training mode, and into evaluation mode at the end.
+        examples: what an epoch goes through.
+        loss: gives for some examples the **sum** of their losses and its weight (labelled tokens, examples).
+            A step's loss is the sum over its batch divided by the batch's weight, however the batch is split.
+        loop: hyper-parameters and surroundings.
+
+    Returns:
+        The number of steps made in all, those before a resume among them.
+
+    Raises:
+        ConfigError: the loss is not finite.
+    """
+    import torch
+
+    options = loop.options
+    total = total_steps(options, len(examples))
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = _adamw(trained, options.weight_decay)
+    key = digest([options.model_dump(mode="json"), loop.seed, len(examples), sorted(trained)])
+    first = _resume(loop.checkpoint, key, trained, optimizer)
+    model.train()
+    saved = time.monotonic()
+    for step, batch in enumerate(
+        batches(examples, options.batch_size, loop.seed, first, total) if total else (), first
+    ):
+        torch.manual_seed(stable_seed("step", loop.seed, step))
+        lr = rate(options, step, total)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        value = _gradients(batch, loss, trained, loop.device_batch)
+        if not math.isfinite(value):
+            raise ConfigError(f"the loss is {value} at step {step + 1}", where="train", fix="lower train.lr")
+        if options.clip is not None:
+            torch.nn.utils.clip_grad_norm_(list(trained.values()), options.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        loop.log(step + 1, loss=value, lr=lr)
+        if time.monotonic() - saved >= loop.save_every and step + 1 < total:
+            _save(loop.checkpoint, key, step + 1, trained, optimizer)
+            saved = time.monotonic()
+    model.eval()
+    return total
+
+
+def _adamw(trained: dict[str, torch.nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
+    import torch
+
+    groups = [
+        {"params": [p for p in trained.values() if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained.values() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]])
+
+
+def _gradients(
+    batch: Sequence[E],
+    loss: Callable[[Sequence[E]], tuple[torch.Tensor, float]],
+    trained: dict[str, torch.nn.Parameter],
+    size: int,
+) -> float:
+    """Leave the gradient of the batch's weighted mean on the parameters; return that mean."""
+    total = weight = 0.0
+    for start in range(0, len(batch), size):
+        part, heavy = loss(batch[start : start + size])
+        part.backward()  # type: ignore[no-untyped-call]
+        total += float(part.detach())
+        weight += heavy
+    scale = weight or 1.0
+    for parameter in trained.values():
+        if parameter.grad is not None:
+            parameter.grad.div_(scale)
+    return total / scale
+
+
+def _save(
+    folder: Path,
+    key: str,
+    step: int,
+    trained: dict[str, torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = {f"model/{name}": p.detach() for name, p in trained.items()}
+    numbers: dict[str, Any] = {}
+    for name, parameter in trained.items():
+        for slot, value in optimizer.state[parameter].items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"optimizer/{name}/{slot}"] = value
+            else:
+                numbers[f"optimizer/{name}/{slot}"] = value
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / ".last.safetensors.tmp"
+    state = json.dumps({"key": key, "step": step, "numbers": numbers})
+    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={"state": state})
+    temporary.chmod(0o644)
+    temporary.replace(folder / "last.safetensors")
+
+
+def _resume(folder: Path, key: str, trained: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> int:
+    """Load the checkpoint of this very training, if there is one; return the number of steps made."""
+    import torch
+    from safetensors import safe_open
+
+    path = folder / "last.safetensors"
+    if not path.exists():
+        return 0
+    with safe_open(path, framework="pt") as stream:
+        state = json.loads(stream.metadata()["state"])
+        if state["key"] != key:
+            return 0
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(stream.get_tensor(f"model/{name}"))
+        for entry in stream.keys():  # noqa: SIM118  (the handle is no mapping)
+            if entry.startswith("optimizer/"):
+                name, slot = entry.removeprefix("optimizer/").rsplit("/", 1)
+                tensor = stream.get_tensor(entry)
+                place = "cpu" if tensor.ndim == 0 else trained[name].device
+                optimizer.state[trained[name]][slot] = tensor.to(place)
+    for entry, number in state["numbers"].items():
+        name, slot = entry.removeprefix("optimizer/").rsplit("/", 1)
+        optimizer.state[trained[name]][slot] = number
+    return int(state["step"])

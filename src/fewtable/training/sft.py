@@ -1,0 +1,77 @@
+"""Supervised fine-tuning of text models: token cross-entropy of the answer, the mean over a batch's answer tokens."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from fewtable.decoding.generate import pad
+from fewtable.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A tokenised example; the answer ends with the token that ends answers."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+
+
+Loss = Callable[[Sequence[Row]], tuple[torch.Tensor, float]]
+"""Rows -> the sum of the answer tokens' negative log-likelihoods in nats, and the number of answer tokens."""
+
+RESCALED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+"""Config keys of models that change the head's logits, which ``causal_loss`` would not see."""
+
+
+def causal_loss(model: Any, filler: int, *, autocast: bool) -> Loss:
+    """Return the loss of a decoder-only model; the head is computed at answer positions only.
+
+    Padding is masked by attention and never by id, so that an end token that also pads is still learned.
+
+    Raises:
+        ConfigError: the model rescales its logits.
+    """
+    if found := [k for k in RESCALED if getattr(model.config, k, None) not in (None, 1, 1.0)]:
+        raise ConfigError(f"backbones with '{found[0]}' cannot be trained", fix="use another causal backbone")
+
+    def loss(rows: Sequence[Row]) -> tuple[torch.Tensor, float]:
+        ids, mask = pad([r.prompt + r.answer for r in rows], filler, left=False)
+        ids, mask = ids.to(model.device), mask.to(model.device)
+        answers = torch.zeros_like(mask, dtype=torch.bool)
+        for number, row in enumerate(rows):
+            answers[number, len(row.prompt) : len(row.prompt) + len(row.answer)] = True
+        with _precision(model, autocast):
+            hidden = model.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+            logits = model.get_output_embeddings()(hidden[:, :-1][answers[:, 1:]])
+        return cross_entropy(logits.float(), ids[answers], reduction="sum"), float(answers.sum())
+
+    return loss
+
+
+def seq2seq_loss(model: Any, filler: int, *, autocast: bool) -> Loss:
+    """Return the loss of an encoder-decoder model over its target tokens."""
+
+    def loss(rows: Sequence[Row]) -> tuple[torch.Tensor, float]:
+        ids, mask = pad([r.prompt for r in rows], filler, left=False)
+        labels, real = pad([r.answer for r in rows], -100, left=False)
+        labels = labels.to(model.device)
+        with _precision(model, autocast):
+            output = model(
+                input_ids=ids.to(model.device),
+                attention_mask=mask.to(model.device),
+                decoder_input_ids=model.prepare_decoder_input_ids_from_labels(labels=labels),
+                use_cache=False,
+            )
+        return cross_entropy(output.logits.float().flatten(0, 1), labels.flatten(), reduction="sum"), float(real.sum())
+
+    return loss
+
+
+def _precision(model: Any, autocast: bool) -> Any:
+    return torch.autocast(model.device.type, torch.bfloat16) if autocast else contextlib.nullcontext()

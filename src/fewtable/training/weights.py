@@ -1,0 +1,121 @@
+"""Weights of text models: loaded, adapted and merged without a trace, saved as safetensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewtable.errors import ConfigError
+from fewtable.files import read_json, write_json
+
+ADAPTER = "adapter_config.json"
+
+
+def load_model(kind: Any, folder: Path, dtype: str, device: torch.device) -> Any:
+    """Load a transformers model of an auto class ``kind`` onto ``device``."""
+    # Eager attention is the faster one for short texts on a CPU (docs/decisions/training.md).
+    attention = {"attn_implementation": "eager"} if device.type == "cpu" else {}
+    model = kind.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True, **attention)
+    head = model.get_output_embeddings()
+    # A bf16 product of frozen weights with a strided slice, as generation makes it, is 130 times slower on a CPU.
+    head.register_forward_pre_hook(lambda module, inputs: (inputs[0].contiguous(),))
+    return model.to(device).eval()
+
+
+def has_adapter(folder: Path) -> bool:
+    """Say whether a model folder holds an adapter, not whole weights."""
+    return (folder / ADAPTER).exists()
+
+
+@contextmanager
+def adapted(base: Any, lora: Mapping[str, Any], seed: int, init: Path | None) -> Iterator[Any]:
+    """Put trainable adapters on ``base``, new ones or those of ``init``; take them off at the end.
+
+    Args:
+        base: the backbone; its own weights are never changed.
+        lora: r, alpha, dropout and targets.
+        seed: of new adapters.
+        init: model folder to go on from.
+
+    Raises:
+        ConfigError: ``init`` holds whole weights, or an adapter of another shape.
+    """
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    torch.manual_seed(seed)
+    if init is None:
+        config = LoraConfig(
+            r=lora["r"],
+            lora_alpha=lora["alpha"],
+            lora_dropout=lora["dropout"],
+            target_modules=sorted(lora["targets"]),
+            task_type="CAUSAL_LM",
+        )
+        model = get_peft_model(base, config)
+    else:
+        _check_init(init, lora)
+        model = PeftModel.from_pretrained(base, init, is_trainable=True)
+    try:
+        yield model
+    finally:
+        model.unload()
+
+
+def _check_init(init: Path, lora: Mapping[str, Any]) -> None:
+    if not has_adapter(init):
+        raise ConfigError(
+            "an adapter cannot start from a run that trained all weights",
+            where=str(init),
+            fix="set train.lora alike in both methods",
+        )
+    config = read_json(init / ADAPTER)
+    found = config["r"], config["lora_alpha"], sorted(config["target_modules"])
+    wanted = lora["r"], lora["alpha"], sorted(lora["targets"])
+    if found != wanted:
+        raise ConfigError(
+            f"the run to start from has an adapter (r, alpha, targets) {found}, this one asks for {wanted}",
+            where=str(init),
+            fix="set train.lora alike in both methods",
+        )
+
+
+@contextmanager
+def merged(base: Any, folder: Path) -> Iterator[Any]:
+    """Give ``base`` with an adapter added into its weights (faster to decode); bring its own back at the end."""
+    from peft import PeftModel
+    from peft.tuners.lora import LoraLayer
+
+    model = PeftModel.from_pretrained(base, folder)
+    layers = [m.get_base_layer() for m in model.modules() if isinstance(m, LoraLayer)]
+    kept = [layer.weight.detach().clone() for layer in layers]
+    try:
+        yield model.merge_and_unload()
+    finally:
+        for layer, weight in zip(layers, kept, strict=True):
+            layer.weight.data.copy_(weight)
+
+
+def save_model(model: Any, folder: Path) -> None:
+    """Write all weights and the config."""
+    model.save_pretrained(folder)
+    _readable(folder)
+
+
+def save_adapter(model: Any, folder: Path, backbone: str) -> None:
+    """Write the adapter and its config, which names the backbone and no folder of this machine."""
+    model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    config = read_json(folder / ADAPTER)
+    config["base_model_name_or_path"] = backbone
+    config["target_modules"] = sorted(config["target_modules"])
+    write_json(folder / ADAPTER, config)
+    _readable(folder)
+
+
+def _readable(folder: Path) -> None:
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o644)  # written with mode 0600, which others on a cluster cannot read
