@@ -1,0 +1,40 @@
+# tables and the report: cells laid out beside the papers' printed values.
+
+
+localrules:
+    table,
+    report,
+
+
+rule table:
+    input:
+        cells=cells_of("results/cells/{dataset}/{setting}/{method}/{backbone}.json"),
+        tracked=ancient(cells_of("results/tracking/{dataset}/{setting}/{method}/{backbone}.json")),
+    output:
+        report("results/{table}.csv", caption="../report/table.rst", category="Tables"),
+        "results/{table}.md",
+        "results/{table}.tex",
+        report("results/{table}.html", caption="../report/table.rst", category="Tables"),
+    log:
+        "logs/table/{table}.log",
+    conda:
+        "../../envs/report.yaml"
+    params:
+        spec=lambda w: plan.table_params(w.table),
+    shell:
+        "python workflow/scripts/table.py --spec {params.spec:q}" " --output results/{wildcards.table} 2>&1 | tee {log}"
+
+
+rule report:
+    input:
+        expand("results/{table}.csv", table=plan.user.tables),
+    output:
+        report("results/report.html", caption="../report/report.rst", category="Report"),
+    log:
+        "logs/report.log",
+    conda:
+        "../../envs/report.yaml"
+    params:
+        spec=lambda w: plan.report_params(plan.user.tables),
+    shell:
+        "python workflow/scripts/report.py --spec {params.spec:q} --output {output} 2>&1 | tee {log}"

@@ -1,0 +1,34 @@
+"""Draw the samples of a block, or take them from official episode files."""
+
+import argparse
+from pathlib import Path
+
+from fewtable.corpus import write_samples
+from fewtable.data.episodes import official_samples
+from fewtable.files import sha256_file
+from fewtable.registry import Registry
+from fewtable.sampling import draw_block, read_sample_spec
+from fewtable.script import run
+
+
+def main() -> str:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--spec", required=True, type=read_sample_spec, help="the resolved spec, as JSON")
+    parser.add_argument("--data", required=True, type=Path, help="folder with the dataset's SPLIT.jsonl files")
+    parser.add_argument("--raw", required=True, type=Path, help="folder with the dataset's raw files")
+    parser.add_argument("--output", required=True, type=Path)
+    args = parser.parse_args()
+    spec, setting = args.spec, args.spec.setting
+    if setting.sampler.rule == "official":
+        dataset = Registry(Path("config")).dataset(spec.dataset)
+        raw = {name: args.raw / name for name in dataset.splits[setting.support].files}
+        digests = {setting.support: sha256_file(args.data / f"{setting.support}.jsonl")}
+        samples = official_samples(spec.dataset, dataset, setting.support, raw, spec.draws, data_sha256=digests)
+    else:
+        samples = draw_block(setting, spec.dataset, spec.types, spec.draws, args.data)
+    write_samples(args.output, samples)
+    sizes = "+".join(str(len(sample.support)) for sample in samples[:5])
+    return f"{len(samples)} samples of {spec.dataset} by '{setting.sampler.rule}' ({sizes} sentences)"
+
+
+run(main)

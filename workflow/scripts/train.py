@@ -1,0 +1,28 @@
+"""Train every draw of a block."""
+
+import argparse
+from pathlib import Path
+
+from fewtable.corpus import build_tasks, read_samples
+from fewtable.runner import read_spec, train_block
+from fewtable.script import run
+
+
+def main() -> str:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--spec", required=True, type=read_spec, help="the resolved spec: JSON or a file of it")
+    parser.add_argument("--samples", required=True, type=Path)
+    parser.add_argument("--data", nargs="+", type=Path, required=True, help="data files, one a split")
+    parser.add_argument("--backbone", required=True, type=Path)
+    parser.add_argument("--init", nargs="?", type=Path, help="model folder to start from")
+    parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("--checkpoint", required=True, type=Path)
+    parser.add_argument("--device-batch", type=int, default=16)
+    args = parser.parse_args()
+    tasks = build_tasks(read_samples(args.samples), {path.stem: path for path in args.data})
+    train_block(args.spec, tasks, **{name: getattr(args, name) for name in PASSED})
+    return f"trained {args.spec.method} on {len(tasks)} draws of {args.spec.dataset} {args.spec.setting}"
+
+
+PASSED = ("backbone", "init", "output", "checkpoint", "device_batch")
+run(main)
