@@ -1,0 +1,170 @@
+"""The plan: blocks, params with exactly the keys that count, blocked cells, official episodes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewtable.errors import ConfigError
+from fewtable.plan import Plan
+from fewtable.registry import Registry
+from fewtable.resolve import Run
+
+
+@pytest.fixture
+def make(root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(root)
+    return lambda **config: Plan(Registry(Path("config")), config)
+
+
+def test_blocks_follow_draws(make: Any) -> None:
+    assert make().blocks("10-shot") == ["1-3"]
+    assert make(draws={"10-shot": 4}).blocks("10-shot") == ["1-3", "4-4"]
+    assert make(draws={"10-shot": 5}).blocks("10-shot") == ["1-3", "4-4", "5-5"], "one more leaves the others"
+    assert make(draws={"5-way-1-shot": 120}).blocks("5-way-1-shot") == ["1-50", "51-100", "101-120"]
+    assert make().block_draws("4-6") == (4, 5, 6)
+
+
+def test_training_does_not_know_decoding_and_parsing(make: Any) -> None:
+    run = Run("wnut16-demo", "5-shot-300", "instructionner-causal", "smollm2-135m")
+    plain = make()
+    other = make(overrides={"instructionner-causal": {"decode": {"beams": 2}, "format": {"parse": "robust"}}})
+    assert plain.run_params(run, "1-2", decode=False) == other.run_params(run, "1-2", decode=False)
+    assert plain.run_params(run, "1-2", decode=True) != other.run_params(run, "1-2", decode=True)
+    assert plain.score_params(run) != other.score_params(run)
+
+
+def test_types_reach_only_the_methods_that_show_them(make: Any) -> None:
+    text = json.loads(
+        make().run_params(Run("wnut16-demo", "5-shot-300", "instructionner-causal", "tiny-llama"), "1-2", False)
+    )
+    tags = json.loads(make().run_params(Run("wnut16-demo", "5-shot-300", "lc-bert", "minilm"), "1-2", False))
+    assert set(text["types"]["person"]) == {"words"}
+    assert tags["types"]["person"] == {}
+    assert list(text["types"]) == list(make().registry.dataset("wnut16-demo").types), "options keep the YAML's order"
+
+
+def test_when_lays_values_by_setting_and_backbone(make: Any) -> None:
+    def train(setting: str, backbone: str) -> Any:
+        return make().method(Run("mit-movie", setting, "lc-bert", backbone)).train
+
+    assert [train(s, "bert-large-uncased")["batch_size"] for s in ("10-shot", "20-shot", "50-shot", "full")] == [
+        2,
+        4,
+        8,
+        16,
+    ]
+    assert train("10-shot", "bert-large-uncased")["lr"] == 2e-5
+    assert train("10-shot", "bert-base-uncased")["lr"] == 5e-5
+
+
+def test_overrides_are_checked(make: Any) -> None:
+    run = Run("mit-movie", "10-shot", "lc-bert", "minilm")
+    with pytest.raises(ConfigError, match="'trian' cannot be set here"):
+        make(overrides={"lc-bert": {"trian": {}}}).method(run)
+    with pytest.raises(ConfigError) as caught:
+        make(overrides={"lc-bert": {"train": {"epoch": 5}}}).method(run)
+    assert "config/config.yaml:overrides.lc-bert.train:epoch" in str(caught.value)
+    assert "did you mean 'epochs'?" in str(caught.value)
+    with pytest.raises(ConfigError, match="backbones that fit") as caught:
+        make().method(run._replace(backbone="t5-large"))
+    assert "cannot run on backbone 't5-large'" in str(caught.value)
+
+
+def test_a_missing_licence_blocks_only_its_cells(make: Any) -> None:
+    assert make().blocked("ontonotes5", "10-shot").startswith("licence: set licensed.ontonotes5")
+    gone = make(licensed={"ontonotes5": "/nowhere"}).blocked("ontonotes5", "10-shot")
+    assert gone.startswith("licence: the folder /nowhere")
+    assert make(licensed={"ontonotes5": "config"}).blocked("ontonotes5", "10-shot") is None
+    assert make().blocked("mit-movie", "10-shot") is None
+    assert make().blocked("fewnerd", "10-shot").startswith("data: ")
+
+
+def test_a_file_without_a_checksum_follows_its_source(make: Any) -> None:
+    plan = make(licensed={"ontonotes5": "/a"})
+    name = next(iter(plan.registry.dataset("ontonotes5").files))
+    assert plan.fetch_params("ontonotes5", name) != make(licensed={"ontonotes5": "/b"}).fetch_params("ontonotes5", name)
+    known = make().fetch_params("wnut16-demo", "train.conll")
+    assert known == make(mirror="/elsewhere").fetch_params("wnut16-demo", "train.conll"), "a checksum is enough"
+
+
+def test_a_password_does_not_reach_the_commands(make: Any) -> None:
+    plan = make(tracking={"uri": "http://me:s3cret@host"})
+    assert "s3cret" not in plan.tracking_params()
+    assert plan.tracking_params() != make().tracking_params()
+
+
+def test_a_source_run_is_shared_by_all_draws(make: Any, tmp_path: Path, root: Path) -> None:
+    import shutil
+
+    shutil.copytree(root / "config", tmp_path / "config")
+    (tmp_path / "config/methods/moved.yaml").write_text(
+        "extends: lc-bert\ntitle: Moved\ninit: {method: lc-bert, dataset: conll2003, setting: full}\n"
+    )
+    plan = Plan(Registry(tmp_path / "config"), {})
+    run = Run("mit-restaurant", "10-shot", "moved", "minilm")
+    assert plan.init_model(run, "4-6") == "results/runs/conll2003/full/lc-bert/minilm/1-1/model"
+    assert json.loads(plan.run_params(run, "1-3", False))["init"] == "conll2003/full/lc-bert/minilm"
+    (tmp_path / "config/methods/staged.yaml").write_text("extends: lc-bert\ntitle: Staged\ninit: {method: lc-bert}\n")
+    staged = Plan(Registry(tmp_path / "config"), {})
+    assert (
+        staged.init_model(run._replace(method="staged"), "4-6")
+        == "results/runs/mit-restaurant/10-shot/lc-bert/minilm/4-6/model"
+    )
+    (tmp_path / "config/methods/wrong.yaml").write_text(
+        "extends: lc-bert\ntitle: Wrong\ninit: {dataset: conll2003, setting: 10-shot, method: lc-bert}\n"
+    )
+    with pytest.raises(ConfigError, match="which has 3 draws"):
+        Plan(Registry(tmp_path / "config"), {}).init_model(run._replace(method="wrong"), "1-3")
+
+
+def test_official_episodes_need_their_raw_files(make: Any) -> None:
+    files = make().sample_files("fewnerd-inter-episodes", "5-way-1-shot-official")
+    assert "results/raw/fewnerd-inter-episodes/test_5_1.jsonl" in files
+    params = json.loads(make().sample_params("fewnerd-inter-episodes", "5-way-1-shot-official", "1-50"))
+    assert params["episodes"]["reader"] == "fewnerd-episodes"
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("results/cells/wnut16-dem/5-shot/lexicon/none.json", "unknown dataset 'wnut16-dem'"),
+        ("results/cells/wnut16-demo/5-sht/lexicon/none.json", "unknown setting '5-sht'"),
+        ("results/runs/wnut16-demo/5-shot/lightnr/none/1-3/model", "unknown method 'lightnr'"),
+        ("results/cells/wnut16-demo/5-shot/lexicon/nonee.json", "unknown backbone 'nonee'"),
+        ("results/samples/x/5-shot/1-3.jsonl", "unknown dataset 'x'"),
+        ("results/tabel1.csv", "unknown table 'tabel1'"),
+    ],
+)
+def test_a_misspelt_target_is_named(make: Any, target: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        make().check_target(target)
+
+
+def test_right_targets_pass(make: Any) -> None:
+    for target in (
+        "results/demo.csv",
+        "results/report.html",
+        "results/cells/mit-movie/10-shot/lc-bert/minilm.json",
+        "results/raw/x/y",
+    ):
+        if target != "results/raw/x/y":
+            make().check_target(target)
+
+
+def test_planning_imports_nothing_heavy(root: Path) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from pathlib import Path; from fewtable.plan import Plan; from fewtable.registry import Registry\n"
+        "plan = Plan(Registry(Path('config')), {})\n"
+        "for run in plan.table_cells('table1'): plan.run_params(run, '1-3', True); plan.cell_params(run)\n"
+        "plan.table_params('table1')\n"
+        "heavy = {'torch', 'transformers', 'mlflow', 'pandas', 'datasets', 'peft', 'trl', 'pulp'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)

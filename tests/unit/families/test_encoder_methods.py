@@ -1,0 +1,46 @@
+"""The encoder methods' YAML resolves to what the specifications say, by shots and by backbone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewtable.registry import Registry
+from fewtable.resolve import Run, resolve
+from fewtable.specs import UserConfig
+
+
+def resolved(root: Path, method: str, setting: str, backbone: str) -> Any:
+    return resolve(Registry(root / "config"), UserConfig(), Run("mit-movie", setting, method, backbone))
+
+
+@pytest.mark.parametrize(
+    ("setting", "backbone", "batch", "lr", "epochs"),
+    [
+        ("10-shot", "bert-base-uncased", 2, 5e-5, 30),
+        ("20-shot", "bert-large-uncased", 4, 2e-5, 30),
+        ("50-shot", "bert-large-cased", 8, 2e-5, 30),
+        ("100-shot", "bert-base-cased", 16, 5e-5, 30),
+        ("full", "bert-base-cased", 16, 5e-5, 10),
+    ],
+)
+def test_lc_bert_by_shots_and_backbone(
+    root: Path, setting: str, backbone: str, batch: int, lr: float, epochs: int
+) -> None:
+    train = resolved(root, "lc-bert", setting, backbone).train
+    assert (train["batch_size"], train["lr"], train["epochs"]) == (batch, lr, epochs)
+
+
+@pytest.mark.parametrize("backbone", ["minilm", "bert-base-uncased"])
+def test_structshot_is_nnshot_decoded_otherwise(root: Path, backbone: str) -> None:
+    near, struct = (resolved(root, m, "5-shot", backbone) for m in ("nnshot", "structshot"))
+    assert near.train == struct.train
+    assert near.decode == {"tau": None}
+    assert struct.decode == {"tau": 0.05 if near.train["normalise"] else 0.32}
+
+
+def test_protobert_trains_on_episodes_in_the_setting_full_alone(root: Path) -> None:
+    assert resolved(root, "protobert", "10-shot", "bert-base-uncased").train["adapt"] is None
+    assert resolved(root, "protobert", "full", "bert-base-uncased").train["adapt"]["episodes"] == 80000

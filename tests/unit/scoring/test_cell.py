@@ -1,0 +1,294 @@
+"""Blocks, cells and comparisons: the way from predictions to a cell."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewtable.corpus import Entity, Sample, Sentence, Task, write_samples, write_sentences
+from fewtable.errors import ConfigError, DataError
+from fewtable.files import write_json, write_jsonl
+from fewtable.formats.base import Dropped, Parsed
+from fewtable.scoring.block import score_block
+from fewtable.scoring.cell import Cell, build_cell
+from fewtable.scoring.compare import compare, compare_all, compare_files, load_run
+from fewtable.scoring.mentions import Counts
+from fewtable.scoring.units import draws_of
+
+KINDS = ("A", "B")
+REQUEST = {
+    "dataset": "toy",
+    "setting": "2-shot",
+    "method": "m",
+    "backbone": "none",
+    "query": "test",
+    "blocks": ["1-2", "3-3"],
+    "spec": {"train": {}},
+    "code": "c",
+}
+Found = dict[int, dict[str, Parsed]]
+
+
+def sentences(count: int, seed: int = 0) -> tuple[Sentence, ...]:
+    rng = random.Random(seed)
+    out = []
+    for i in range(count):
+        gold = [Entity(s, s + rng.randint(1, 2), rng.choice(KINDS)) for s in (0, 3) if rng.random() < 0.7]
+        out.append(Sentence(f"test-{i:06d}", tuple("abcdef"), tuple(gold)))
+    return tuple(out)
+
+
+def predict(tasks: list[Task], share: float, seed: int) -> Found:
+    rng = random.Random(seed)
+    out: Found = {}
+    for task in tasks:
+        for s in task.query:
+            found = [e if rng.random() < share else Entity(e.start, e.end + 1, e.type) for e in s.entities]
+            dropped = (Dropped("unmatched", "x"),) if rng.random() < 0.1 else ()
+            out.setdefault(task.draw, {})[s.id] = Parsed(tuple(found), dropped)
+    return out
+
+
+def k_shot(draws: int = 3, count: int = 60) -> list[Task]:
+    return [Task(draw, KINDS, (), sentences(count)) for draw in range(1, draws + 1)]
+
+
+def episodes(count: int = 8) -> list[Task]:
+    out = []
+    for draw in range(1, count + 1):
+        query = tuple(
+            Sentence(f"test-{draw * 100 + i:06d}", s.words, s.entities) for i, s in enumerate(sentences(5, draw))
+        )
+        out.append(Task(draw, KINDS, (), query))
+    return out
+
+
+def samples(tasks: list[Task]) -> list[Sample]:
+    header = {"rule": "exact", "short": {}, "data_sha256": {"test": "0" * 64}}
+    return [Sample(t.draw, t.types, (), tuple(s.id for s in t.query), header) for t in tasks]
+
+
+def cell_of(tasks: list[Task], scores: dict[str, Any]) -> Cell:
+    return build_cell(REQUEST, samples(tasks), [scores])
+
+
+def test_block_counts_and_their_sums() -> None:
+    tasks = k_shot(2)
+    scores = score_block(tasks, predict(tasks, 0.6, 1))
+    assert list(scores["draws"]) == ["1", "2"]
+    draw = scores["draws"]["1"]
+    for place, name in ((2, "tp"), (3, "fp"), (4, "fn")):
+        assert sum(row[place] for row in draw["rows"]) == draw["strict"][name]
+        assert sum(row[place - 1] for row in draw["span_rows"]) == draw["span"][name]
+    near = sum(row[2] for row in draw["near"])
+    assert near == draw["boundary"]["boundary"] > 0
+    assert draw["partial"]["tp"] == draw["strict"]["tp"] + near / 2
+    assert draw["peers"]["conlleval"] == draw["strict"]
+    assert set(draw["dropped"]) == {"unmatched"}
+    assert all(any(row[2:]) for row in draw["rows"])
+
+
+def test_order_of_predicted_entities_does_not_matter() -> None:
+    tasks = k_shot(1)
+    found = predict(tasks, 0.6, 1)
+    turned = {1: {i: Parsed(p.entities[::-1], p.dropped) for i, p in reversed(found[1].items())}}
+    assert json.dumps(score_block(tasks, found)) == json.dumps(score_block(tasks, turned))
+
+
+def test_nested_and_repeated_predictions() -> None:
+    task = Task(1, KINDS, (), (Sentence("test-000000", tuple("abc"), (Entity(0, 3, "A"), Entity(0, 1, "B"))),))
+    found = {1: {"test-000000": Parsed((Entity(0, 1, "B"), Entity(0, 3, "A"), Entity(0, 1, "B")))}}
+    draw = score_block([task], found)["draws"]["1"]
+    assert draw["strict"] == {"tp": 2, "fp": 0, "fn": 0}
+    assert draw["peers"]["conlleval"] == {"tp": 1, "fp": 0, "fn": 0}
+
+
+def test_missing_surplus_and_outside_predictions_are_named() -> None:
+    tasks = k_shot(1, 3)
+    found = predict(tasks, 0.5, 1)
+    name = "test-000001"
+    missing = {1: {i: p for i, p in found[1].items() if i != name}}
+    with pytest.raises(DataError, match=f"draw 1: no prediction for '{name}'"):
+        score_block(tasks, missing)
+    with pytest.raises(DataError, match="no query sentence for 'test-000009'"):
+        score_block(tasks, {1: {**found[1], "test-000009": Parsed(())}})
+    with pytest.raises(DataError, match="draw 2, which is not in the block"):
+        score_block(tasks, {**found, 2: {}})
+    outside = {1: {**found[1], name: Parsed((Entity(5, 7, "A"),))}}
+    with pytest.raises(DataError, match=rf"\[5, 7, 'A'\] lies outside sentence '{name}'"):
+        score_block(tasks, outside)
+
+
+def test_cell_of_draws_on_the_same_sentences() -> None:
+    tasks = k_shot(3)
+    found = predict(tasks, 0.6, 1)
+    blocks = [score_block(tasks[:2], {d: found[d] for d in (1, 2)}), score_block(tasks[2:], {3: found[3]})]
+    cell = build_cell(REQUEST, samples(tasks), blocks)
+    f1 = cell.metrics["strict.f1"]
+    values = [cell.per_draw[draw]["strict.f1"] for draw in ("1", "2", "3")]
+    assert f1.mean == pytest.approx(sum(values) / 3)
+    assert f1.sd == pytest.approx((sum((v - f1.mean) ** 2 for v in values) / 2) ** 0.5)
+    assert f1.low is not None
+    assert f1.high is not None
+    assert f1.low < f1.mean < f1.high
+    assert f1.n == 3
+    strict = [block["draws"][d]["strict"] for block in blocks for d in block["draws"]]
+    assert sum(t.tp for t in cell.per_type.values()) == sum(s["tp"] for s in strict)
+    types = [block["draws"][d]["types"] for block in blocks for d in block["draws"]]
+    macros = [sum(Counts(**c).f1 for c in by_type.values()) / 2 for by_type in types]
+    assert cell.metrics["strict.macro_f1"].mean == pytest.approx(sum(macros) / 3)
+    assert cell.per_draw["3"]["strict.macro_f1"] == pytest.approx(macros[2])
+    assert cell.metrics["strict.macro_f1"].low is None
+    assert cell.metrics["episode.f1"].mean == pytest.approx(f1.mean)
+    assert cell.metrics["partial.f1"].mean >= f1.mean
+    assert cell.metrics["peer.conlleval.f1"].mean == pytest.approx(f1.mean)
+    assert cell.metrics["peer.conlleval.f1"].low is None
+    assert (cell.run, cell.blocks, cell.flags) == ("results/runs/toy/2-shot/m/none", ("1-2", "3-3"), ())
+    assert cell.data == {"test": "0" * 64}
+    assert cell.model_dump_json() == build_cell(REQUEST, samples(tasks)[::-1], blocks[::-1]).model_dump_json()
+
+
+def test_cell_of_one_draw_has_no_sd_but_an_interval() -> None:
+    tasks = k_shot(1)
+    f1 = cell_of(tasks, score_block(tasks, predict(tasks, 0.6, 1))).metrics["strict.f1"]
+    assert f1.sd is None
+    assert f1.low is not None
+
+
+def test_cell_of_episodes_sums_counts() -> None:
+    tasks = episodes()
+    tasks.append(Task(9, KINDS, (), (Sentence("test-009999", ("a",)),)))
+    scores = score_block(tasks, predict(tasks, 0.6, 1))
+    cell = cell_of(tasks, scores)
+    total = {n: sum(d["strict"][n] for d in scores["draws"].values()) for n in ("tp", "fp", "fn")}
+    pooled = 200 * total["tp"] / (2 * total["tp"] + total["fp"] + total["fn"])
+    assert cell.metrics["strict.f1"].mean == pytest.approx(pooled)
+    assert cell.metrics["strict.f1"].sd is None
+    assert cell.metrics["strict.macro_f1"].mean == pytest.approx(sum(t.f1 for t in cell.per_type.values()) / 2)
+    mean = (sum(d["strict.f1"] for d in cell.per_draw.values()) + 100) / 9
+    assert cell.metrics["episode.f1"].mean == pytest.approx(mean)
+    assert cell.metrics["episode.f1"].low is not None
+    assert cell.metrics["peer.conlleval.f1"].mean == pytest.approx(pooled)
+    assert cell.flags == ("episodes", "empty-episodes:1")
+
+
+def test_cell_without_a_hit_has_no_boundary_rate() -> None:
+    tasks = k_shot(1, 5)
+    cell = cell_of(tasks, score_block(tasks, {1: {s.id: Parsed(()) for s in tasks[0].query}}))
+    assert cell.metrics["strict.f1"].mean == 0.0
+    assert "boundary.ber" not in cell.metrics
+
+
+def test_cell_checks_its_draws() -> None:
+    tasks = k_shot(2)
+    scores = score_block(tasks, predict(tasks, 0.6, 1))
+    with pytest.raises(DataError, match=r"samples hold draws \[1\], the scores \[1, 2\]"):
+        build_cell(REQUEST, samples(tasks[:1]), [scores])
+    with pytest.raises(DataError, match="draw 1 occurs in two"):
+        build_cell(REQUEST, samples(tasks), [scores, scores])
+    with pytest.raises(DataError, match="not of 'fewtable/1'"):
+        build_cell(REQUEST, samples(tasks), [{**scores, "scorer": "fewtable/0"}])
+
+
+def test_compare_equal_and_unequal_runs() -> None:
+    tasks = k_shot(3)
+    weak, good = (draws_of([score_block(tasks, predict(tasks, share, 1))]) for share in (0.4, 0.8))
+    same = compare(good, good, resamples=500)
+    assert (same["difference"], same["p"], same["p_draws"], same["low"], same["high"]) == (0, 1, 1, 0, 0)
+    better = compare(good, weak, resamples=999)
+    assert better["difference"] > 10
+    assert better["p"] == 1 / 1000
+    assert better["p_draws"] == better["p_draws_least"] == 0.25
+    assert 0 < better["low"] < better["difference"] < better["high"]
+    assert better["unit"] == "sentence"
+    assert better == compare(good, weak, resamples=999)
+    edges = compare(good, weak, "boundary.ber", resamples=500)
+    assert edges["difference"] < 0
+    assert edges["relative"] == pytest.approx(100 * edges["difference"] / edges["b"])
+    assert edges["relative_low"] < edges["relative"] < edges["relative_high"] < 0
+    family = compare_all([(good, weak), (good, good)], resamples=999)
+    assert [result["p_holm"] for result in family] == [2 / 1000, 1.0]
+
+
+def test_compare_episodes() -> None:
+    tasks = episodes(12)
+    a, b = (draws_of([score_block(tasks, predict(tasks, share, 1))]) for share in (0.8, 0.3))
+    result = compare(a, b, resamples=999)
+    assert (result["unit"], result["units"]) == ("episode", 12)
+    assert result["p"] < 0.05
+    mean = compare(a, b, "episode.f1", resamples=999)
+    values = [
+        [200 * d["strict"]["tp"] / (2 * d["strict"]["tp"] + d["strict"]["fp"] + d["strict"]["fn"]) for d in r.values()]
+        for r in (a, b)
+    ]
+    assert mean["a"] == pytest.approx(sum(values[0]) / 12)
+    assert mean["b"] == pytest.approx(sum(values[1]) / 12)
+    assert mean["p"] < 0.05
+
+
+def test_compare_refuses_what_cannot_be_paired() -> None:
+    tasks = k_shot(2)
+    run = draws_of([score_block(tasks, predict(tasks, 0.6, 1))])
+    with pytest.raises(DataError, match=r"different draws: \[1, 2\] and \[1\]"):
+        compare(run, {1: run[1]})
+    fewer = [Task(t.draw, t.types, (), t.query[1:]) for t in tasks]
+    with pytest.raises(DataError, match="draw 1: 1 sentences are in one run only, first 'test-000000'"):
+        compare(run, draws_of([score_block(fewer, predict(fewer, 0.6, 1))]))
+    other = [Task(t.draw, t.types, (), sentences(60, seed=5)) for t in tasks]
+    with pytest.raises(DataError, match="different gold"):
+        compare(run, draws_of([score_block(other, predict(other, 0.6, 1))]))
+    with pytest.raises(ConfigError, match="unknown metric") as error:
+        compare(run, run, "strict.f2")
+    assert error.value.fix == "did you mean 'strict.f1'?"
+    with pytest.raises(ConfigError, match="compares episodes"):
+        compare(run, run, "episode.f1")
+
+
+def test_the_scripts_and_comparison_by_files(tmp_path: Path, root: Path) -> None:
+    tasks = k_shot(3, 20)
+    write_sentences(tmp_path / "results/data/toy/test.jsonl", tasks[0].query)
+    drawn = samples(tasks)
+    blocks = {"1-2": drawn[:2], "3-3": drawn[2:]}
+    paths: dict[str, list[str]] = {"scores": [], "samples": []}
+    found = predict(tasks, 0.6, 1)
+    run = tmp_path / "results/runs/toy/2-shot/m/none"
+    for block, part in blocks.items():
+        sample = tmp_path / "results/samples/toy/2-shot" / f"{block}.jsonl"
+        write_samples(sample, part)
+        rows = [{"draw": s.draw, "id": i, "output": found[s.draw][i].entities} for s in part for i in s.query]
+        write_jsonl(run / block / "outputs.test.jsonl", rows)
+        scores = run / block / "scores.test.json"
+        spec = {"format": {"name": "spans"}, "types": {name: {} for name in part[0].types}}
+        arguments = [f"--spec={json.dumps(spec)}", f"--samples={sample}"]
+        arguments += [f"--data={tmp_path / 'results/data/toy/test.jsonl'}", f"--scores={scores}"]
+        arguments += [f"--outputs={run / block / 'outputs.test.jsonl'}"]
+        arguments += [f"--predictions={run / block / 'predictions.test.jsonl'}"]
+        assert "scored" in script(root, "score", arguments)
+        paths["scores"].append(str(scores))
+        paths["samples"].append(str(sample))
+    target = tmp_path / "results/cells/toy/2-shot/m/none.json"
+    arguments = ["--spec", json.dumps(REQUEST), "--output", str(target)]
+    arguments += ["--scores", *paths["scores"], "--samples", *paths["samples"]]
+    assert "put 3 draws together" in script(root, "cell", arguments)
+    first = target.read_bytes()
+    script(root, "cell", arguments)
+    assert target.read_bytes() == first
+    Cell.model_validate_json(first)
+    assert list(load_run(target)) == [1, 2, 3]
+    assert compare_files(target, target, resamples=50)["p"] == 1.0
+    with pytest.raises(DataError, match="different draws"):
+        compare_files(target, Path(paths["scores"][0]), resamples=50)
+    write_json(tmp_path / "x.json", {"a": 1})
+    with pytest.raises(DataError, match="neither a cell nor a scores file"):
+        load_run(tmp_path / "x.json")
+
+
+def script(root: Path, name: str, arguments: list[str]) -> str:
+    command = [sys.executable, str(root / f"workflow/scripts/{name}.py"), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=root).stderr
