@@ -2,7 +2,8 @@
 
     python benchmarks/workflow.py
 
-A scratch copy of the project gets a table of many cells: open datasets x k-shot settings x methods.
+A scratch copy of the project gets a table of many cells: open datasets x k-shot settings x methods. Its dry run stands
+beside that of a bare Snakefile with as many jobs: one wildcard, no functions, params, resources or environments.
 The parse is what each cluster job pays before it starts; it is measured against an empty Snakefile in the same run, so
 that Snakemake's own start-up is not counted. The no-op call is of a finished table.
 """
@@ -47,6 +48,16 @@ def big_table(project: Project, cells: int) -> int:
     return len(rows) * len(columns)
 
 
+def bare_chain(cells: int) -> str:
+    """Return a Snakefile with the five jobs of each cell, and nothing that Snakemake must work out for them."""
+    steps = ("train", "decode", "score", "cell", "track")
+    rules = [f"rule all:\n    input: [f'{steps[-1]}/{{i}}' for i in range({cells})]\n"]
+    for before, step in zip((None, *steps), steps, strict=False):
+        taken = f"    input: '{before}/{{n}}'\n" if before else ""
+        rules.append(f"rule {step}:\n{taken}    output: '{step}/{{n}}'\n    shell: 'touch {{output}}'\n")
+    return "".join(rules)
+
+
 def seconds(command: list[str], project: Project, repeats: int) -> tuple[float, float]:
     """Return (min, median) wall seconds of a command."""
     taken = []
@@ -72,12 +83,14 @@ def main() -> None:
         cells = big_table(project, args.cells)
         (project.root / "Empty").write_text("rule all:\n    output: 'nothing'\n    shell: 'touch {output}'\n")
         (project.root / "nothing").write_text("")
+        (project.root / "Bare").write_text(bare_chain(cells))
         (project.root / "results").mkdir()
         (project.root / "results/x").write_text("")
         empty = seconds(project.command("-s", "Empty", "-n", "nothing"), project, args.repeats)
         parse = seconds(project.command("--list-rules"), project, args.repeats)
         bare = seconds(project.command("-s", "Empty", "--list-rules"), project, args.repeats)
         big = seconds(project.command("-n", "--quiet", "all", "--", "results/big.csv"), project, args.repeats)
+        floor = seconds(project.command("-s", "Bare", "-n", "--quiet", "all", "--", "all"), project, args.repeats)
         project.run("results/cells/wnut16-demo/5-shot-300/lexicon/none.json")
         idle = seconds(project.command("results/cells/wnut16-demo/5-shot-300/lexicon/none.json"), project, args.repeats)
     print("seconds (min, median)")
@@ -86,6 +99,7 @@ def main() -> None:
     print(f"  no-op call of one finished cell              {idle[0]:.2f} {idle[1]:.2f}")
     print(f"  dry run of {cells} cells                      {big[0]:.2f} {big[1]:.2f}")
     print(f"  dry run per 1,000 cells, over an empty one   {(big[0] - empty[0]) * 1000 / cells:.2f}")
+    print(f"  ... of a bare Snakefile with as many jobs     {(floor[0] - empty[0]) * 1000 / cells:.2f}")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,8 @@ def make_project(root: Path) -> Project:
     demo = config / "tables" / "demo.yaml"
     demo.write_text(demo.read_text().replace("backbone: smollm2-135m", "backbone: tiny-llama"))
     (config / "backbones" / "tiny-gpu.yaml").write_text(yaml.safe_dump(BACKBONE))
-    method = {"extends": "lc-bert", "title": "long", "train": {"epochs": 20}}  # outlives the seconds that SLURM leaves a cancelled job
+    # It outlives the seconds that SLURM leaves a cancelled job.
+    method = {"extends": "lc-bert", "title": "long", "train": {"epochs": 20}}
     (config / "methods" / "long.yaml").write_text(yaml.safe_dump(method))
     (config / "tables" / "cluster.yaml").write_text(TABLE)
     script = root / "workflow" / "scripts" / "train.py"
