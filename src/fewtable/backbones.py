@@ -130,13 +130,21 @@ def _from_random(options: dict[str, Any], folder: Path) -> None:
 
     rest = dict(options)
     architecture = rest.pop("architecture")
-    classes = {"bert": "BertModel", "llama": "LlamaForCausalLM", "t5": "T5ForConditionalGeneration"}
+    classes = {
+        "bart": "BartForConditionalGeneration",
+        "bert": "BertModel",
+        "llama": "LlamaForCausalLM",
+        "t5": "T5ForConditionalGeneration",
+    }
     if architecture not in classes:
         raise ConfigError(f"no random backbone of architecture '{architecture}'", fix=f"one of {sorted(classes)}")
-    tokenizer = character_tokenizer() if architecture == "bert" else byte_tokenizer()
+    tokenizer = character_tokenizer() if architecture == "bert" else byte_tokenizer(start=architecture == "bart")
     names = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     if architecture == "t5":
         names["decoder_start_token_id"] = tokenizer.pad_token_id
+    elif architecture == "bart":  # as facebook/bart-large has it: the decoder starts with </s>, then <s>
+        names["bos_token_id"] = tokenizer.bos_token_id
+        names["decoder_start_token_id"] = tokenizer.eos_token_id
     torch.manual_seed(rest.pop("seed", 0))
     model_class = getattr(transformers, classes[architecture])
     model_class(model_class.config_class(vocab_size=len(tokenizer), **names, **rest)).save_pretrained(folder)

@@ -9,19 +9,23 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a byte-level tokenizer: 256 bytes, padding and end of sequence."""
+def byte_tokenizer(*, start: bool = False) -> PreTrainedTokenizerFast:
+    """Return a byte-level tokenizer: 256 bytes, padding and end of sequence; with ``start`` BART's ``<s>`` too."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    special = ["<pad>", "</s>"]
+    special = ["<s>", "<pad>", "</s>"] if start else ["<pad>", "</s>"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate([*special, *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>" if start else "$A </s>",
+        special_tokens=[(token, vocabulary[token]) for token in special if token != "<pad>"],
+    )
+    names = {"pad_token": "<pad>", "eos_token": "</s>", **({"bos_token": "<s>"} if start else {})}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
 def character_tokenizer() -> PreTrainedTokenizerFast:
