@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
+# A socket's path may be 107 bytes long; the longest here is that of a step of a job.
+LONGEST_ROOT = 107 - len("/spool/gpu2-30000/gpu2-30000_99999.4294967295")
 DAEMONS = ("munged", "slurmctld", "slurmd")
 CGROUPS = Path("/sys/fs/cgroup")
 NODES = ("cpu1", "cpu2", "gpu1", "gpu2")
@@ -142,6 +144,8 @@ class Cluster:
 
     def up(self) -> None:
         """Start what does not run; a half-dead cluster is taken down first."""
+        if len(str(self.root)) > LONGEST_ROOT:
+            raise RuntimeError(f"{self.root}: too long for the sockets below it; make it shorter than {LONGEST_ROOT}")
         if self.idle_nodes() == len(NODES):
             return
         self.down()

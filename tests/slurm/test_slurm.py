@@ -77,9 +77,10 @@ def test_a_second_call_submits_nothing(campaign: Campaign) -> None:
     assert campaign.project.planned("results/cluster.csv", "results/demo.csv") == set()
 
 
-def test_down_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_down_leaves_nothing_behind(tmp_path_factory: pytest.TempPathFactory) -> None:
     if reason := obstacle():
         pytest.skip(reason)
+    tmp_path = tmp_path_factory.mktemp("down")  # a short path: SLURM's sockets lie below it
     cluster = Cluster(tmp_path)
     try:
         assert "gpu:fake:2" in call("up", tmp_path)
@@ -97,6 +98,11 @@ def test_down_leaves_nothing_behind(tmp_path: Path) -> None:
     assert [path for node in nodes for path in CGROUPS.glob(f"*/slurm_{node}")] == []
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
     assert call("down", tmp_path) == call("status", tmp_path) == f"down: {tmp_path}\n"
+
+
+def test_a_root_too_long_for_sockets_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="make it shorter"):
+        Cluster(tmp_path / ("long" * 20)).up()
 
 
 def call(action: str, root: Path) -> str:
