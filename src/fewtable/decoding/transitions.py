@@ -1,4 +1,4 @@
-"""Abstract transitions and Viterbi decoding of StructShot (Yang & Katiyar 2020; methods/fs-01)."""
+"""Viterbi decoding, and the abstract transitions of StructShot (Yang & Katiyar 2020; methods/fs-01)."""
 
 from __future__ import annotations
 
@@ -92,25 +92,30 @@ def _sharpen(probabilities: Array, tau: float) -> Array:
     return powered
 
 
+def log_floored(probabilities: Array) -> Array:
+    """Return the logarithm of transition probabilities; zeros count as 1e-6."""
+    logs: Array = np.log(np.maximum(probabilities, FLOOR))
+    return logs
+
+
 def viterbi(emissions: Sequence[Array], start: Array, table: Array) -> list[list[int]]:
-    """Return the best path of every sentence; all sentences move together.
+    """Return the path of the largest sum of scores of every sentence; all sentences move together.
 
     Args:
-        emissions: log probabilities (words, classes) of each sentence; -inf is allowed.
-        start: start probabilities (classes).
-        table: transition probabilities (classes, classes). Zeros count as 1e-6.
+        emissions: scores (words, classes) of each sentence, such as log probabilities; -inf is allowed.
+        start: scores (classes) of the first word's class.
+        table: scores (classes, classes; from, to) of a class after another.
     """
-    log_start, log_table = (np.log(np.maximum(p, FLOOR)) for p in (start, table))
     lengths = np.array([len(e) for e in emissions], dtype=int)
     if not lengths.size or not lengths.max():
         return [[] for _ in emissions]
     padded = np.zeros((len(emissions), lengths.max(), len(start)))
     for row, scores in enumerate(emissions):
         padded[row, : len(scores)] = scores
-    best = log_start + padded[:, 0]
+    best = start + padded[:, 0]
     back = np.zeros(padded.shape, dtype=int)
     for position in range(1, padded.shape[1]):
-        options = best[:, :, None] + log_table
+        options = best[:, :, None] + table
         back[:, position] = options.argmax(1)
         moved = options.max(1) + padded[:, position]
         best = np.where((position < lengths)[:, None], moved, best)

@@ -1,4 +1,4 @@
-"""Tagger: a linear classifier on word states, one BIO tag a word (LC-BERT; methods/04)."""
+"""Tagger: a linear classifier on word states, one BIO tag a word (LC-BERT, LC-BART; methods/04)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fewtable.training.loop import Loop, LoopOptions, train
 if TYPE_CHECKING:
     from fewtable.training.encoder import Encoder
 
-BACKBONES = frozenset({"encoder"})
+BACKBONES = frozenset({"encoder", "seq2seq"})
 OUTPUT = "bio"
 
 
@@ -29,15 +29,12 @@ class Train(LoopOptions):
     """On word states, before the linear layer."""
     window: Annotated[int, Field(ge=8)] = 128
     """Most pieces of a forward; longer sentences are cut at word borders."""
+    crf: Annotated[float, Field(gt=0)] | None = None
+    """Score the tags of a sentence together by a linear-chain CRF that learns this many times as fast as the rest."""
 
 
 class Decode(Spec):
-    """Decoding is argmax; it has no options."""
-
-
-def tag_inventory(types: tuple[str, ...]) -> list[str]:
-    """Return O and every type's B and I tag, whether the support has them or not."""
-    return ["O", *(f"{prefix}-{name}" for name in types for prefix in "BI")]
+    """Decoding is the best tag of each word, with a CRF the best path; it has no options."""
 
 
 class _Session:
@@ -49,14 +46,14 @@ class _Session:
     def fit(self, task: Task, fit: Fit) -> None:
         import torch
 
-        from fewtable.training.tagging import TagModel
+        from fewtable.training.tagging import TagModel, tag_inventory
 
         if fit.init is None:
             self._encoder.restore()
         else:
             self._encoder.load(fit.init)
         torch.manual_seed(fit.seed)
-        model = TagModel(self._encoder, tag_inventory(task.types), self._options.dropout)
+        model = TagModel(self._encoder, tag_inventory(task.types), self._options.dropout, self._options.crf)
         examples = model.prepare(task.support)
         if not examples:
             raise ConfigError(
@@ -72,7 +69,7 @@ class _Session:
     def decode(self, task: Task, model: Path) -> Iterator[Any]:
         from fewtable.training.tagging import TagModel
 
-        trained = TagModel.load(self._encoder, model)
+        trained = TagModel.load(self._encoder, model, self._options.crf)
         yield from trained.tag([sentence.words for sentence in task.query])
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from fewtable.corpus import Task, read_sentences, restrict, write_sentences
-from fewtable.decoding.transitions import count, expand, read_counts, viterbi, write_counts
+from fewtable.decoding.transitions import count, expand, log_floored, read_counts, viterbi, write_counts
 from fewtable.errors import ConfigError
 from fewtable.families.base import Fit, Job
 from fewtable.files import stable_seed
@@ -191,7 +191,8 @@ class _Session:
         if self._tau is None:
             return [s.argmax(-1).tolist() for s in scores]
         start, table = expand(read_counts(model), size - 1, self._tau)
-        return viterbi([s.double().cpu().numpy() for s in scores], start, table)
+        emissions = [s.double().cpu().numpy() for s in scores]
+        return viterbi(emissions, log_floored(start), log_floored(table))
 
 
 def load(job: Job) -> _Session:

@@ -1,4 +1,7 @@
-"""Word vectors from an encoder: the state of each word's first piece, in windows, on a fixed layout.
+"""Word vectors: the state of each word's first piece, in windows, on a fixed layout.
+
+Of an encoder it is the state of that piece. Of BART it is the state of the top decoder layer: the sentence goes to the
+encoder and, not shifted, to the decoder (methods/04), so that position i has read piece i and describes it.
 
 Words that the tokenizer gives no piece (zero-width characters) have no vector; callers keep them as O
 (methods/fs-01, "Words that tokenise to nothing").
@@ -15,7 +18,7 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import load_file, save_file
 
-from fewtable.errors import DataError
+from fewtable.errors import ConfigError, DataError
 from fewtable.training.device import pick_device
 
 Layers = Literal["last", "sum4"]
@@ -37,16 +40,20 @@ class Window:
 
 
 class Encoder:
-    """A pretrained encoder with its tokenizer, restored between draws.
+    """A pretrained encoder or BART with its tokenizer, restored between draws.
 
     Args:
         folder: weights and tokenizer in transformers' layout.
         dtype: ``float32``, or ``bfloat16`` for autocast over float32 weights.
         layers: ``last`` hidden layer, or the sum of the last four (``sum4``).
         window: most pieces of a forward, special tokens among them.
+        markers: number of new pieces, with random vectors, that no text can spell; see ``markers``.
+
+    Raises:
+        ConfigError: an encoder-decoder that is no BART.
     """
 
-    def __init__(self, folder: Path, dtype: str, layers: Layers = "last", window: int = 128) -> None:
+    def __init__(self, folder: Path, dtype: str, layers: Layers = "last", window: int = 128, markers: int = 0) -> None:
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging
 
@@ -54,17 +61,46 @@ class Encoder:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, use_fast=True)
         self.device = pick_device()
         model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+        self._decodes = bool(model.config.is_encoder_decoder)
+        if self._decodes and model.config.model_type != "bart":
+            raise ConfigError(
+                f"word vectors are not read from a decoder of type '{model.config.model_type}'",
+                where=str(folder),
+                fix="take an encoder or a BART as the backbone",
+            )
         if getattr(model, "pooler", None) is not None:
             model.pooler = None  # its output is unused, so it would be weights without a gradient
+        self.markers = self._add_pieces(model, markers)
+        """Ids of the new pieces."""
         self.model: torch.nn.Module = model.to(self.device).eval()
         self.size = int(model.config.hidden_size)
         self._layers = layers
         self._autocast = dtype == "bfloat16"
         self._head, self._tail = self._special_tokens()
         limit = int(getattr(model.config, "max_position_embeddings", window))
-        self._room = min(window, limit) - len(self._head) - len(self._tail)
+        self._room = min(window, limit) - len(self._head) - len(self._tail) - markers
         self._pad = self._tokenizer.pad_token_id or 0
-        self._original = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        self._original = {name: tensor.clone() for name, tensor in self._tensors().items()}
+
+    @staticmethod
+    def _add_pieces(model: Any, count: int) -> tuple[int, ...]:
+        size = int(model.get_input_embeddings().num_embeddings)
+        if count:
+            torch.manual_seed(0)  # the same vectors in every job, though only a saved model keeps them for decoding
+            model.resize_token_embeddings(size + count, mean_resizing=False)
+        return tuple(range(size, size + count))
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """Return the weights by name; tied ones, as BART's embeddings are, once."""
+        found: dict[int, tuple[str, torch.Tensor]] = {}
+        for name, tensor in self.model.state_dict().items():
+            found.setdefault(tensor.data_ptr(), (name, tensor))
+        return dict(found.values())
+
+    def _put(self, tensors: dict[str, torch.Tensor]) -> None:
+        with torch.no_grad():
+            for name, tensor in self._tensors().items():
+                tensor.copy_(tensors[name])
 
     def _special_tokens(self) -> tuple[list[int], list[int]]:
         bare = self._tokenizer("a", add_special_tokens=False)["input_ids"]
@@ -74,12 +110,12 @@ class Encoder:
 
     def restore(self) -> None:
         """Bring the pretrained weights back."""
-        self.model.load_state_dict(self._original)
+        self._put(self._original)
 
     def save(self, folder: Path) -> None:
         """Write the weights to ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}
+        tensors = {name: tensor.contiguous() for name, tensor in self._tensors().items()}
         save_file(tensors, folder / WEIGHTS)
         (folder / WEIGHTS).chmod(0o644)
 
@@ -88,33 +124,36 @@ class Encoder:
         path = folder / WEIGHTS
         if not path.exists():
             raise DataError("the run to start from has no encoder", where=str(path), fix="start from an encoder's run")
-        try:
-            self.model.load_state_dict(load_file(path))
-        except RuntimeError:
+        tensors = load_file(path)
+        if {n: t.shape for n, t in tensors.items()} != {n: t.shape for n, t in self._tensors().items()}:
             raise DataError(
                 "these weights belong to another encoder", where=str(path), fix="use the same backbone in both runs"
-            ) from None
+            )
+        self._put(tensors)
 
     def windows(self, words: Sequence[str]) -> list[Window]:
-        """Cut a sentence into consecutive windows at word borders; a word longer than a window loses its rest."""
+        """Cut a sentence into consecutive windows at word borders; a word longer than a window loses its rest.
+
+        Each word is encoded by itself after a space, as it stands in a text; tokenizers that cut at spaces, BERT's
+        among them, give the pieces that they give without it.
+        """
         if not words:
             return []
-        coded = self._tokenizer(list(words), is_split_into_words=True, add_special_tokens=False, truncation=False)
-        pieces: dict[int, list[int]] = {}
-        for piece, word in zip(coded["input_ids"], coded.word_ids(), strict=True):
-            pieces.setdefault(word, []).append(piece)
+        coded = self._tokenizer([f" {word}" for word in words], add_special_tokens=False)["input_ids"]
+        pieces = [ids[: self._room] for ids in coded]
         groups: list[list[int]] = []
         room = 0
-        for word in sorted(pieces):
-            pieces[word] = pieces[word][: self._room]
-            if len(pieces[word]) > room:
+        for word, ids in enumerate(pieces):
+            if not ids:
+                continue
+            if len(ids) > room:
                 groups.append([])
                 room = self._room
             groups[-1].append(word)
-            room -= len(pieces[word])
+            room -= len(ids)
         return [self._window(group, pieces) for group in groups]
 
-    def _window(self, group: list[int], pieces: dict[int, list[int]]) -> Window:
+    def _window(self, group: list[int], pieces: list[list[int]]) -> Window:
         ids = list(self._head)
         first = []
         for word in group:
@@ -132,20 +171,25 @@ class Encoder:
             mask[row, : len(window.ids)] = 1
         rows = torch.tensor([row for row, w in enumerate(windows) for _ in w.first])
         columns = torch.tensor([position for w in windows for position in w.first])
+        hidden = self._forward(ids.to(self.device), mask.to(self.device))
+        found: torch.Tensor = hidden[rows.to(self.device), columns.to(self.device)].float()
+        return found
+
+    def _forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+        if self._decodes:
+            # Given explicitly: transformers shifts the pieces right when they are not.
+            inputs |= {"decoder_input_ids": ids, "decoder_attention_mask": mask, "use_cache": False}
         context: Any = contextlib.nullcontext()
         if self._autocast:
             context = torch.autocast(self.device.type, torch.bfloat16)
         with context:
-            output: Any = self.model(
-                input_ids=ids.to(self.device),
-                attention_mask=mask.to(self.device),
-                output_hidden_states=self._layers == "sum4",
-            )
-        hidden = output.last_hidden_state
+            output: Any = self.model(**inputs, output_hidden_states=self._layers == "sum4")
+        hidden: torch.Tensor = output.last_hidden_state
         if self._layers == "sum4":
-            hidden = torch.stack(output.hidden_states[-4:]).sum(0)
-        found: torch.Tensor = hidden[rows.to(self.device), columns.to(self.device)].float()
-        return found
+            layers = output.decoder_hidden_states if self._decodes else output.hidden_states
+            hidden = torch.stack(layers[-4:]).sum(0)
+        return hidden
 
     def vectors(self, sentences: Sequence[Sequence[Window]]) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield (index, vectors of its words (n, size)) of all sentences, without gradient, in no fixed order.

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewtable.corpus import Entity, Sentence
-from fewtable.decoding.transitions import FLOOR, Counts, count, expand, read_counts, viterbi, write_counts
+from fewtable.decoding.transitions import FLOOR, Counts, count, expand, log_floored, read_counts, viterbi, write_counts
 
 COUNTS = Counts((6, 2), (8, 4), (6, 3, 1))
 
@@ -67,7 +67,7 @@ def test_viterbi_is_the_best_of_all_paths(lengths: list[int], types: int, seed: 
     emissions = [np.log(rng.dirichlet(np.ones(types + 1), size=n).reshape(n, types + 1)) for n in lengths]
     if lengths[0]:
         emissions[0][0, 0] = -np.inf
-    paths = viterbi(emissions, start, table)
+    paths = viterbi(emissions, log_floored(start), log_floored(table))
     assert [len(p) for p in paths] == lengths
     for path, scores in zip(paths, emissions, strict=True):
         if path:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_encoder import build
+from tiny_encoder import build, build_bart
 
-from fewtable.errors import DataError
-from fewtable.training.encoder import Encoder
+from fewtable.backbones import materialise
+from fewtable.errors import ConfigError, DataError
+from fewtable.registry import Registry
+from fewtable.training.encoder import Encoder, Window
 
 WORDS = ("the", "red", "house", "of", "anna")
 
@@ -94,3 +96,75 @@ def test_weights_of_another_encoder_are_refused(folder: Path, tmp_path: Path) ->
         Encoder(folder, "float32").load(tmp_path / "run")
     with pytest.raises(DataError, match="no encoder"):
         Encoder(folder, "float32").load(tmp_path / "none")
+
+
+@pytest.fixture(scope="module")
+def bart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_bart(tmp_path_factory.mktemp("bart"), WORDS)
+
+
+def test_position_i_of_bart_has_read_piece_i(bart: Path) -> None:
+    encoder = Encoder(bart, "float32")
+    for name, parameter in encoder.model.named_parameters():
+        if "encoder_attn.out_proj" in name:  # the decoder alone: it sees no piece after its own
+            torch.nn.init.zeros_(parameter)
+    left, right = (Window(ids, tuple(range(6)), ()) for ids in ((0, 4, 5, 6, 7, 2), (0, 4, 5, 8, 7, 2)))
+    with torch.no_grad():
+        same = (encoder.states([left]) == encoder.states([right])).all(1)
+    assert same.tolist() == [True, True, True, False, False, False]
+
+
+def test_bart_reads_the_sentence_in_both_halves(bart: Path) -> None:
+    encoder = Encoder(bart, "float32", "sum4")
+    (window,) = encoder.windows(WORDS)
+    ids = torch.tensor([window.ids])
+    with torch.no_grad():
+        layers = encoder.model(input_ids=ids, decoder_input_ids=ids, output_hidden_states=True).decoder_hidden_states
+        torch.testing.assert_close(encoder.states([window]), sum(layers[-4:])[0, 1:6])
+        shorter = encoder.windows(WORDS[:2])
+        together, alone = encoder.states([window, *shorter])[5:], encoder.states(shorter)
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_words_are_encoded_after_a_space(root: Path, tmp_path: Path) -> None:
+    materialise("tiny-bart", Registry(root / "config").backbone("tiny-bart"), tmp_path / "tiny-bart")
+    encoder = Encoder(tmp_path / "tiny-bart", "float32")
+    (window,) = encoder.windows(["ab", "c\u200b"])
+    pieces = encoder._tokenizer.convert_ids_to_tokens(window.ids)
+    assert pieces == ["<s>", "\u0120", "a", "b", "\u0120", "c", "\u00e2", "\u0122", "\u012d", "</s>"]
+    assert window.first == (1, 4)
+
+
+def test_weights_of_a_bart_come_back_with_their_ties(bart: Path, tmp_path: Path) -> None:
+    encoder = Encoder(bart, "float32")
+    (window,) = encoder.windows(WORDS)
+    with torch.no_grad():
+        before = encoder.states([window])
+        for parameter in encoder.model.parameters():
+            parameter += 0.1
+        changed = encoder.states([window])
+        encoder.save(tmp_path)
+        encoder.restore()
+        assert torch.equal(encoder.states([window]), before)
+        encoder.load(tmp_path)
+        assert torch.equal(encoder.states([window]), changed)
+    names = dict(encoder.model.named_parameters(remove_duplicate=False))
+    tied = {"shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}
+    assert len({names[name].data_ptr() for name in tied}) == 1
+
+
+def test_other_encoder_decoders_are_refused(root: Path, tmp_path: Path) -> None:
+    materialise("tiny-t5", Registry(root / "config").backbone("tiny-t5"), tmp_path / "tiny-t5")
+    with pytest.raises(ConfigError, match="decoder of type 't5'"):
+        Encoder(tmp_path / "tiny-t5", "float32")
+
+
+def test_markers_are_pieces_that_no_text_spells(folder: Path) -> None:
+    plain, marked = Encoder(folder, "float32"), Encoder(folder, "float32", window=8, markers=2)
+    size = len(plain._tokenizer)
+    assert marked.markers == (size, size + 1)
+    assert max(len(w.ids) for w in marked.windows([*WORDS, "[E]", "[/E]"])) == 6, "room is left for them"
+    again = Encoder(folder, "float32", markers=2)
+    window = Window((2, size, 5, size + 1, 3), (1, 2, 3), (0, 1, 2))
+    with torch.no_grad():
+        assert torch.equal(marked.states([window]), again.states([window]))

@@ -33,6 +33,22 @@ def test_lc_bert_by_shots_and_backbone(
     assert (train["batch_size"], train["lr"], train["epochs"]) == (batch, lr, epochs)
 
 
+def test_lc_bart_has_the_rates_of_lc_bert(root: Path) -> None:
+    for setting in ("10-shot", "20-shot", "50-shot", "100-shot", "full"):
+        bert = resolved(root, "lc-bert", setting, "bert-large-uncased")
+        assert resolved(root, "lc-bart", setting, "bart-large").train == bert.train
+        crf = resolved(root, "lc-bert-crf", setting, "bert-large-uncased")
+        assert crf.train == {**bert.train, "crf": 100}
+
+
+@pytest.mark.parametrize(("method", "backbone"), [("lc-bert", "bert-large-uncased"), ("lc-bart", "bart-large")])
+def test_a_transfer_row_goes_on_from_the_same_method(root: Path, method: str, backbone: str) -> None:
+    plain, moved = (resolved(root, m, "10-shot", backbone) for m in (method, f"{method}-transfer"))
+    assert moved.train == plain.train
+    assert plain.init is None
+    assert moved.init == Run("conll2003", "full", method, backbone)
+
+
 @pytest.mark.parametrize("backbone", ["minilm", "bert-base-uncased"])
 def test_structshot_is_nnshot_decoded_otherwise(root: Path, backbone: str) -> None:
     near, struct = (resolved(root, m, "5-shot", backbone) for m in ("nnshot", "structshot"))

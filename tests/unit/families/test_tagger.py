@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_encoder import build, fit, job, micro_f1, sentence
+from tiny_encoder import build, build_bart, fit, job, micro_f1, sentence
 
 from fewtable.corpus import Sentence, Task, tags_to_entities
 from fewtable.decoding.transitions import Counts, read_counts
 from fewtable.errors import ConfigError
 from fewtable.families import tagger
+from fewtable.training.crf import Crf
 from fewtable.training.encoder import Encoder
 from fewtable.training.tagging import TagModel
 
@@ -49,6 +51,52 @@ def test_the_loss_is_the_mean_over_labelled_words(folder: Path) -> None:
     assert float(total) == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_crf_weighs_every_sequence_of_tags() -> None:
+    """Against all sequences, one by one: a sentence of three words and one of one, three tags."""
+    torch.manual_seed(2)
+    crf = Crf(3, rate=10)
+    for parameter in crf.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    start, table, end = (10 * p.detach() for p in (crf.start, crf.table, crf.end))
+    emissions = [torch.randn(3, 3), torch.randn(1, 3)]
+    gold = [torch.tensor([0, 2, 1]), torch.tensor([2])]
+
+    def score(scores: torch.Tensor, path: tuple[int, ...]) -> float:
+        total = start[path[0]] + end[path[-1]] + sum(float(scores[i, tag]) for i, tag in enumerate(path))
+        return float(total + sum(float(table[a, b]) for a, b in pairwise(path)))
+
+    expected, best = 0.0, []
+    for scores, tags in zip(emissions, gold, strict=True):
+        paths = {path: score(scores, path) for path in product(range(3), repeat=len(tags))}
+        expected += math.log(sum(map(math.exp, paths.values()))) - paths[tuple(tags.tolist())]
+        best.append(list(max(paths, key=lambda path: paths[path])))
+    assert float(crf.loss(emissions, gold).detach()) == pytest.approx(expected, rel=1e-5)
+    assert crf.best([*emissions, torch.zeros(0, 3)]) == [*best, []]
+
+
+def test_a_new_crf_is_a_softmax_a_word(folder: Path) -> None:
+    losses = []
+    for crf in (None, 100.0):
+        torch.manual_seed(1)
+        model = TagModel(Encoder(folder, "float32"), ["O", "B-per", "I-per", "B-loc", "I-loc"], 0.0, crf).eval()
+        total, words = model.loss(model.prepare(SUPPORT))
+        losses.append((pytest.approx(float(total.detach()), rel=1e-5), words))
+    assert losses[0] == losses[1]
+
+
+def test_the_rate_moves_the_scores_and_leaves_their_gradient() -> None:
+    moved = []
+    for rate in (1.0, 50.0):
+        crf = Crf(2, rate)
+        optimiser = torch.optim.AdamW(crf.parameters(), lr=1e-3, weight_decay=0)
+        crf.loss([torch.zeros(2, 2)], [torch.tensor([0, 1])]).backward()  # type: ignore[no-untyped-call]
+        assert crf.table.grad is not None
+        assert crf.table.grad[0].tolist() == pytest.approx([0.25, -0.75])
+        optimiser.step()
+        moved.append(crf.scores()[1].detach())
+    torch.testing.assert_close(50 * moved[0], moved[1])
+
+
 def test_every_type_has_both_tags_and_words_without_pieces_are_outside(folder: Path, tmp_path: Path) -> None:
     session = tagger.load(job(folder, "tagger", TRAIN))
     task = Task(1, ("per", "loc", "unseen"), SUPPORT, SUPPORT)
@@ -60,7 +108,27 @@ def test_every_type_has_both_tags_and_words_without_pieces_are_outside(folder: P
     assert read_counts(tmp_path / "model") == Counts((1, 2), (2, 2), (2, 1, 0))
 
 
-def test_a_draw_does_not_depend_on_the_draws_before_it(folder: Path, tmp_path: Path) -> None:
+def test_a_crf_is_kept_with_the_head(folder: Path, tmp_path: Path) -> None:
+    session = tagger.load(job(folder, "tagger", {**TRAIN, "crf": 100}))
+    session.fit(TASK, fit(tmp_path))
+    tensors = load_file(tmp_path / "model" / "head.safetensors")
+    assert {k: tuple(t.shape) for k, t in tensors.items() if k.startswith("crf.")} == {
+        "crf.start": (5,), "crf.table": (5, 5), "crf.end": (5,),
+    }  # fmt: skip
+    assert all(t.abs().max() > 0 for t in tensors.values())
+    assert [len(o) for o in session.decode(TASK, tmp_path / "model")] == [4, 1, 5]
+
+
+@pytest.fixture(scope="module")
+def bart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_bart(tmp_path_factory.mktemp("bart"), [w for s in SUPPORT for w in s.words], size=32)
+
+
+@pytest.mark.parametrize("kind", ["folder", "bart"])
+def test_a_draw_does_not_depend_on_the_draws_before_it(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder: Path = request.getfixturevalue(kind)
     session = tagger.load(job(folder, "tagger", TRAIN))
     session.fit(TASK, fit(tmp_path / "first"))
     session.fit(Task(2, TYPES, SUPPORT[:1], ()), fit(tmp_path / "other"))
@@ -81,15 +149,19 @@ def test_transfer_keeps_the_encoder_and_takes_a_fresh_head(folder: Path, tmp_pat
     assert load_file(tmp_path / "target" / "model" / "head.safetensors")["weight"].shape == (5, 32)
 
 
-def test_every_weight_gets_a_gradient_but_rows_of_other_words(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "words"), [("folder", "embeddings.word_embeddings"), ("bart", "shared")])
+def test_every_weight_gets_a_gradient_but_rows_of_other_words(
+    kind: str, words: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder: Path = request.getfixturevalue(kind)
     session = tagger.load(job(folder, "tagger", {**TRAIN, "weight_decay": 0}))
     before = {k: v.clone() for k, v in Encoder(folder, "float32").model.state_dict().items()}
     session.fit(TASK, fit(tmp_path))
     after = load_file(tmp_path / "model" / "encoder.safetensors")
-    still = [k for k in before if before[k].is_floating_point() and torch.equal(before[k], after[k])]
-    assert [k for k in still if "key.bias" not in k] == []  # softmax takes a shift of all keys away
-    words = "embeddings.word_embeddings.weight"
-    unused = (before[words] == after[words]).all(1)
+    still = [k for k in after if after[k].is_floating_point() and torch.equal(before[k], after[k])]
+    # Softmax takes a shift of all keys away.
+    assert [k for k in still if "key.bias" not in k and "k_proj.bias" not in k] == []
+    unused = (before[f"{words}.weight"] == after[f"{words}.weight"]).all(1)
     assert 0 < int(unused.sum()) < len(unused)
 
 
@@ -97,21 +169,25 @@ class Killed(Exception):
     """Stands for a kill between two steps."""
 
 
+@pytest.mark.parametrize(("kind", "crf"), [("folder", None), ("folder", 100), ("bart", None)])
 def test_a_killed_training_ends_with_the_same_weights(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, crf: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
+    folder: Path = request.getfixturevalue(kind)
+    train = {**TRAIN, "crf": crf}
+
     def dying(step: int, **values: float) -> None:
         if step == 4:
             raise Killed
 
     original = tagger.Loop
     monkeypatch.setattr(tagger, "Loop", lambda *a: original(*a, save_every=0))
-    tagger.load(job(folder, "tagger", TRAIN)).fit(TASK, fit(tmp_path / "whole"))
+    tagger.load(job(folder, "tagger", train)).fit(TASK, fit(tmp_path / "whole"))
     with pytest.raises(Killed):
-        tagger.load(job(folder, "tagger", TRAIN)).fit(TASK, fit(tmp_path / "cut", log=dying))
+        tagger.load(job(folder, "tagger", train)).fit(TASK, fit(tmp_path / "cut", log=dying))
     steps: list[int] = []
     again = fit(tmp_path / "cut", log=lambda step, **values: steps.append(step))
-    tagger.load(job(folder, "tagger", TRAIN)).fit(TASK, again)
+    tagger.load(job(folder, "tagger", train)).fit(TASK, again)
     assert steps == [4, 5, 6]
     for name in ("encoder.safetensors", "head.safetensors"):
         whole, cut = (tmp_path / run / "model" / name for run in ("whole", "cut"))
@@ -135,12 +211,13 @@ def restaurant(mirror: Path, count: int) -> tuple[Sentence, ...]:
 
 @pytest.mark.slow
 @pytest.mark.shared
-def test_it_learns_fifty_real_sentences(mirror: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("make", "crf"), [(build, None), (build, 3), (build_bart, None)], ids=["bert", "crf", "bart"])
+def test_it_learns_fifty_real_sentences(mirror: Path, tmp_path: Path, make: Any, crf: float | None) -> None:
     sentences = restaurant(mirror, 50)
     types = tuple(sorted({e.type for s in sentences for e in s.entities}))
     assert len(types) == 8
-    backbone = build(tmp_path / "bert", [w for s in sentences for w in s.words])
-    session = tagger.load(job(backbone, "tagger", {"epochs": 60, "batch_size": 8, "lr": 3e-3}))
+    backbone = make(tmp_path / "backbone", [w for s in sentences for w in s.words])
+    session = tagger.load(job(backbone, "tagger", {"epochs": 60, "batch_size": 8, "lr": 3e-3, "crf": crf}))
     task = Task(1, types, sentences, sentences)
     losses: list[float] = []
     session.fit(task, fit(tmp_path, log=lambda step, **values: losses.append(values["loss"])))

@@ -1,4 +1,4 @@
-"""A small random BERT with a vocabulary of given words, and jobs over it."""
+"""A small random BERT and a small random BART with a vocabulary of given words, and jobs over them."""
 
 from __future__ import annotations
 
@@ -34,6 +34,28 @@ def build(folder: Path, words: Iterable[str], hidden: int = 64, layers: int = 2)
         intermediate_size=2 * hidden, max_position_embeddings=64,
     )  # fmt: skip
     BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def build_bart(folder: Path, words: Iterable[str], size: int = 64) -> Path:
+    """Write the model; words outside the vocabulary are unknown."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BartConfig, BartForConditionalGeneration, PreTrainedTokenizerFast
+
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    pieces = dict.fromkeys([*special, *sorted(set(words))])
+    tokenizer = Tokenizer(models.WordLevel(vocab={piece: i for i, piece in enumerate(pieces)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.BertProcessing(("</s>", 2), ("<s>", 0))
+    names = dict(zip(("bos_token", "pad_token", "eos_token", "unk_token"), special, strict=True))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BartConfig(
+        vocab_size=len(pieces), d_model=size, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=2 * size, decoder_ffn_dim=2 * size, max_position_embeddings=64,
+    )  # fmt: skip
+    BartForConditionalGeneration(config).save_pretrained(folder)
     return folder
 
 
