@@ -32,10 +32,12 @@ def why_missing(dataset: str, spec: DatasetSpec, splits: Iterable[str], user: Us
     """
     if spec.access == "licensed":
         folder = user.licensed.get(dataset)
+        files = dict.fromkeys(n for s in splits if s in spec.splits for n in spec.splits[s].files)
+        wanted = " and ".join(spec.files[name].mirror or name for name in files)
         if folder is None:
-            return f"licence: set licensed.{dataset} in config/config.yaml to the folder of your copy"
+            return f"licence: set licensed.{dataset} in config/config.yaml to the folder of your copy, with {wanted}"
         if not Path(folder).expanduser().is_dir():
-            return f"licence: the folder {folder} (config/config.yaml: licensed.{dataset}) is not there"
+            return f"licence: the folder {folder} (config/config.yaml: licensed.{dataset}) is not there, with {wanted}"
         return None
     mirror = mirror_folder(user)
     for name in dict.fromkeys(n for s in splits if s in spec.splits for n in spec.splits[s].files):

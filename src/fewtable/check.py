@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fewtable.errors import ConfigError, FewtableError, did_you_mean
 from fewtable.plan import Plan
-from fewtable.registry import KINDS, Registry, find_module, validate
+from fewtable.registry import KINDS, SHOWN, Registry, find_module, validate
 from fewtable.resolve import Run
 from fewtable.specs import UserConfig
 
@@ -20,7 +20,7 @@ class Findings:
 
     errors: list[str] = field(default_factory=list)
     blocked: dict[str, list[str]] = field(default_factory=dict)
-    """Reason -> ``table: cell`` that it blocks."""
+    """Reason -> ``table or figure: cell`` that it blocks."""
     counts: dict[str, int] = field(default_factory=dict)
 
     def render(self) -> str:
@@ -36,7 +36,7 @@ class Findings:
 
 
 def check(plan: Plan) -> Findings:
-    """Validate every YAML, every reader, and every run of every table; collect what blocks cells."""
+    """Validate every YAML, every reader, and every run of every table and figure; collect what blocks cells."""
     found = Findings()
     registry = plan.registry
     for kind, spec in KINDS.items():
@@ -50,9 +50,12 @@ def check(plan: Plan) -> Findings:
     for name in registry.names("datasets"):
         _try(found, partial(_check_reader, plan, name))
     _try(found, lambda: check_user(registry, plan.user))
+    _try(found, lambda: _check_targets(registry))
     if not found.errors:
-        for table in registry.names("tables"):
-            _try(found, partial(_check_table, plan, table, found))
+        for kind, name in registry.all("tables", "figures"):
+            _try(found, partial(_check_runs, plan, kind, name, found))
+        for name in registry.names("statistics"):
+            _try(found, partial(_check_statistics, plan, name, found))
     return found
 
 
@@ -101,11 +104,28 @@ def _check_method(plan: Plan, name: str) -> None:
     plan.method(Run(plan.registry.names("datasets")[0], "full", name, next(fitting)))
 
 
-def _check_table(plan: Plan, table: str, found: Findings) -> None:
-    for run in dict.fromkeys(plan.table_runs(table).values()):
+def _check_targets(registry: Registry) -> None:
+    """Check that no two kinds share a name: both would write results/NAME.csv."""
+    seen: dict[str, str] = {}
+    for kind, name in registry.all(*SHOWN):
+        if name in seen:
+            raise ConfigError(
+                f"'{name}' stands under {seen[name]} too", where=f"{registry.root}/{kind}/{name}.yaml", fix="rename one"
+            )
+        seen[name] = kind
+
+
+def _check_statistics(plan: Plan, name: str, found: Findings) -> None:
+    for place, (dataset, splits) in plan.counted(name).items():
+        if reason := plan.missing(dataset, splits):
+            found.blocked.setdefault(reason, []).append(f"{name}: {place}")
+
+
+def _check_runs(plan: Plan, kind: str, name: str, found: Findings) -> None:
+    for run in dict.fromkeys(plan.runs(kind, name).values()):
         plan.method(run)
         plan.blocks(run.setting)
-        cell = f"{table}: {run.key}"
+        cell = f"{name}: {run.key}"
         if reason := plan.blocked(run.dataset, run.setting):
             found.blocked.setdefault(reason, []).append(cell)
         backbone = plan.registry.backbone(run.backbone)

@@ -51,10 +51,13 @@ def _show(args: argparse.Namespace) -> int:
     from fewtable.resolve import Run
 
     plan = _plan()
-    if args.kind == "table":
-        shown: Any = json.loads(plan.table_params(args.name))
+    if args.kind in ("table", "figure"):
+        kind = plan.kind(args.name, ("tables", "statistics") if args.kind == "table" else ("figures",))
+        params = {"tables": plan.table_params, "figures": plan.figure_params, "statistics": plan.statistics_params}
+        shown: Any = json.loads(params[kind](args.name))
         shown.pop("code")
-        shown["cells"] = {"/".join(place): run.key for place, run in plan.table_runs(args.name).items()}
+        if kind != "statistics":
+            shown["cells"] = {place: run.key for place, run in plan.runs(kind, args.name).items()}
     elif args.kind == "method":
         spec = plan.registry.method(args.name)
         dataset, setting = args.dataset or plan.registry.names("datasets")[0], args.setting or "full"
@@ -277,8 +280,8 @@ def build_parser() -> argparse.ArgumentParser:
         made.set_defaults(action=action)
         return made
 
-    show = add("show", _show, "a dataset, method or table, resolved")
-    show.add_argument("kind", choices=["dataset", "method", "table"])
+    show = add("show", _show, "a dataset, method, table or figure, resolved")
+    show.add_argument("kind", choices=["dataset", "method", "table", "figure"])
     show.add_argument("name", help="its name under config/")
     for name in ("dataset", "setting", "backbone"):
         show.add_argument(f"--{name}", help=f"of a method: what holds on this {name}")

@@ -56,6 +56,12 @@ def write_text(path: Path, text: str) -> None:
         stream.write(text)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` atomically."""
+    with atomic_write(path) as stream:
+        stream.buffer.write(content)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` atomically as indented JSON, keys in the order given."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")

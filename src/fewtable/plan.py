@@ -1,62 +1,33 @@
-"""Tables -> cells -> runs -> paths, and the params that each rule depends on. From config alone; nothing heavy.
-
-Snakemake compares a rule's params as a nameless set, so every rule gets one canonical JSON string with exactly
-the resolved keys that can change its result, and the fingerprint of the code that it uses.
-"""
+"""Tables and figures -> cells -> runs -> paths, and the params of their rules. From config alone; nothing heavy."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import cached_property
+from itertools import product
 from pathlib import Path
-from typing import Any
 
-from fewtable.available import why_missing
+from fewtable.data_plan import SCRIPTS, DataPlan, params_json
 from fewtable.errors import ConfigError, did_you_mean
 from fewtable.files import digest, sha256_file, write_json
-from fewtable.fingerprint import Fingerprints
-from fewtable.registry import Registry, user_config
+from fewtable.layouts import TableSpec
+from fewtable.registry import SHOWN
 from fewtable.resolve import Method, Run, resolve
-from fewtable.specs import BackboneSpec, DatasetSpec, RunSpec, SettingSpec, TableSpec, UserConfig, cell_key
+from fewtable.specs import BackboneSpec, RunSpec
 
-SCRIPTS = "workflow/scripts"
 USER_CONFIG = Path(".cache/config.json")
 """The user's config as Snakemake merged it (--config, --configfile), for the jobs that act on it."""
+STAGES = ("raw", "data", "samples", "backbones", "runs", "checkpoints", "cells", "tracking")
+"""The folders of results/ that hold other things than tables and figures."""
 
 
-def _params(value: Any) -> str:
-    """Return JSON in the order given: the order of types is part of a prompt."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
-@dataclass(frozen=True)
-class Plan:
+class Plan(DataPlan):
     """All that the rules ask: one object a Snakefile, made from the user's config and the config folder."""
-
-    registry: Registry
-    config: Mapping[str, Any]
-    source: Path = Path("src")
 
     # --- names ------------------------------------------------------------------------------------
 
     @cached_property
-    def user(self) -> UserConfig:
-        """The validated user config."""
-        return user_config(self.config)
-
-    @cached_property
-    def code(self) -> Fingerprints:
-        """Fingerprints of the library code."""
-        return Fingerprints(self.source, Path(".cache/fingerprints.json"))
-
-    @cached_property
     def _methods(self) -> dict[Run, Method]:
-        return {}
-
-    @cached_property
-    def _strings(self) -> dict[tuple[str, ...], str]:
         return {}
 
     def method(self, run: Run) -> Method:
@@ -65,45 +36,12 @@ class Plan:
             self._methods[run] = resolve(self.registry, self.user, run)
         return self._methods[run]
 
-    def draws(self, setting: str) -> int:
-        """Return the number of draws of a setting: the user's, else the setting's."""
-        own: int | None = self.user.draws.get(setting)
-        return own or self.registry.setting(setting).draws
-
-    def blocks(self, setting: str) -> list[str]:
-        """Return the blocks of a setting: ``1-3``, ``4-6``, ...
-
-        Draws beyond the setting's own number are blocks of one, so that asking for one more leaves all others.
-        """
-        spec, last = self.registry.setting(setting), self.draws(setting)
-        own, step = min(spec.draws, last), spec.draws_per_job
-        blocks = [(first, min(first + step - 1, own)) for first in range(1, own + 1, step)]
-        return [f"{first}-{end}" for first, end in [*blocks, *((n, n) for n in range(own + 1, last + 1))]]
-
-    @staticmethod
-    def block_draws(block: str) -> tuple[int, ...]:
-        """Return the draws of a block."""
-        first, _, last = block.partition("-")
-        return tuple(range(int(first), int(last) + 1))
-
-    def blocked(self, dataset: str, setting: str) -> str | None:
-        """Return why the cells of a dataset in a setting can't be made here, or None. Opens no file."""
-        key = (dataset, setting)
-        if key not in self._blocked:
-            splits = self.data_files(dataset, setting)
-            self._blocked[key] = why_missing(dataset, self.registry.dataset(dataset), splits, self.user)
-        return self._blocked[key]
-
-    @cached_property
-    def _blocked(self) -> dict[tuple[str, str], str | None]:
-        return {}
-
     def check_target(self, path: str) -> None:
-        """Check the names in a target that a person typed, and all methods of a table.
+        """Check the names in a target that a person typed, and all methods of a table or figure.
 
         Raises:
-            ConfigError: a dataset, setting, method, backbone or table is unknown (with the nearest known one),
-                or the method cannot run on the backbone.
+            ConfigError: a dataset, setting, method, backbone, table, figure or statistics is unknown (with the
+                nearest known one), or the method cannot run on the backbone.
         """
         parts = path.removeprefix("results/").split("/")
         names = [*parts[1:4], parts[4].removesuffix(".json")] if len(parts) > 4 else []
@@ -113,44 +51,98 @@ class Plan:
             self.registry.dataset(parts[1])
             if parts[0] == "samples":
                 self.registry.setting(parts[2])
-        elif len(parts) == 1 and path.startswith("results/") and path != "results/report.html":
-            for run in self.table_runs(parts[0].rpartition(".")[0]).values():
+        elif path.startswith("results/") and parts[0] not in STAGES and path != "results/report.html":
+            name = "/".join(parts).rpartition(".")[0]
+            kind = self.kind(name, ("figures",) if path.endswith((".svg", ".png")) else SHOWN)
+            for run in {} if kind == "statistics" else self.runs(kind, name).values():
                 self.method(run)
 
-    # --- tables -----------------------------------------------------------------------------------
+    def kind(self, name: str, kinds: tuple[str, ...] = SHOWN) -> str:
+        """Return whether ``name`` is one of the tables, figures or statistics.
 
-    def table_runs(self, name: str) -> dict[tuple[str, str], Run]:
-        """Return (row id, column id) -> run of a table, blocked cells included."""
-        spec = self.registry.table(name)
-        return {
-            (row.id, column.id): Run(*cell_key(row, column).split("/")) for row in spec.rows for column in spec.columns
-        }
+        Raises:
+            ConfigError: it is none of them (with the nearest known one).
+        """
+        known = {shown: kind for kind, shown in self.registry.all(*kinds)}
+        if name not in known:
+            raise ConfigError(
+                f"unknown {kinds[0].removesuffix('s')} '{name}'",
+                where=str(self.registry.root / kinds[0]),
+                fix=did_you_mean(name, known),
+            )
+        return known[name]
 
-    def table_cells(self, name: str) -> list[Run]:
-        """Return the runs of a table that can be made, each once, in order."""
-        runs = (run for run in self.table_runs(name).values() if self.blocked(run.dataset, run.setting) is None)
+    # --- tables, figures, statistics --------------------------------------------------------------
+
+    def runs(self, kind: str, name: str) -> dict[str, Run]:
+        """Return place -> run of a table or figure, blocked cells included (places: TableSpec, FigureSpec)."""
+        spec = self.registry.figure(name) if kind == "figures" else self.registry.table(name)
+        return {place: Run(*key.split("/")) for place, key in spec.cells.items()}
+
+    def cells(self, kind: str, name: str) -> list[Run]:
+        """Return the runs of a table or figure that can be made, each once, in order."""
+        runs = (run for run in self.runs(kind, name).values() if self.blocked(run.dataset, run.setting) is None)
         return list(dict.fromkeys(runs))
+
+    def _blocked_places(self, kind: str, name: str) -> dict[str, str]:
+        places = ((place, self.blocked(run.dataset, run.setting)) for place, run in self.runs(kind, name).items())
+        return {place: reason for place, reason in places if reason is not None}
 
     def table_params(self, name: str) -> str:
         """Return the params of a table: its layout, printed values, method titles and notes, blocked cells."""
         spec: TableSpec = self.registry.table(name)
-        return _params(
+        return params_json(
             {
                 "name": name,
                 "table": spec.model_dump(mode="json"),
                 "notes": {r.method: self.registry.method(r.method).note for r in spec.rows},
-                "blocked": {
-                    f"{row}/{column}": reason
-                    for (row, column), run in self.table_runs(name).items()
-                    if (reason := self.blocked(run.dataset, run.setting)) is not None
-                },
+                "blocked": self._blocked_places("tables", name),
                 "code": self.code.of(f"{SCRIPTS}/table.py"),
+            }
+        )
+
+    def figure_params(self, name: str) -> str:
+        """Return the params of a figure: its layout, printed values, blocked cells."""
+        return params_json(
+            {
+                "name": name,
+                "figure": self.registry.figure(name).model_dump(mode="json"),
+                "blocked": self._blocked_places("figures", name),
+                "code": self.code.of(f"{SCRIPTS}/figure.py"),
+            }
+        )
+
+    def counted(self, name: str) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """Return place (``row/column``) -> dataset and the splits counted there, of which it may have none."""
+        spec, places = self.registry.statistics(name), {}
+        for row, column in product(spec.rows, spec.columns):
+            splits = self.registry.dataset(row.dataset).splits
+            counted = tuple(split for split in column.splits or splits if split in splits)
+            places[f"{row.id}/{column.id}"] = (row.dataset, counted)
+        return places
+
+    def statistics_files(self, name: str) -> list[str]:
+        """Return the data files that a table of statistics counts, without those that can't be had here."""
+        places = (place for place in self.counted(name).values() if self.missing(*place) is None)
+        return list(dict.fromkeys(f"results/data/{dataset}/{split}.jsonl" for dataset, s in places for split in s))
+
+    def statistics_params(self, name: str) -> str:
+        """Return the params of a table of statistics: its layout, printed counts, splits, what is missing."""
+        places = self.counted(name)
+        missing = {place: self.missing(*counted) for place, counted in places.items()}
+        return params_json(
+            {
+                "name": name,
+                "statistics": self.registry.statistics(name).model_dump(mode="json"),
+                "splits": {place: splits for place, (_, splits) in places.items()},
+                "missing": {place: reason for place, reason in missing.items() if reason is not None},
+                "code": self.code.of(f"{SCRIPTS}/dataset_statistics.py"),
             }
         )
 
     def report_params(self, tables: Iterable[str]) -> str:
         """Return the params of the report on ``tables``."""
-        return _params(
+        return params_json(
             {
                 "tables": {name: self.table_params(name) for name in tables},
                 "code": self.code.of(f"{SCRIPTS}/report.py"),
@@ -166,27 +158,7 @@ class Plan:
             path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.suffix in (".j2", ".css", ".js")
         }
 
-    # --- data and samples -------------------------------------------------------------------------
-
-    def raw_files(self, dataset: str, split: str) -> list[str]:
-        """Return the paths of the raw files of a split."""
-        spec = self.registry.dataset(dataset)
-        if split not in spec.splits:
-            raise ConfigError(
-                f"dataset '{dataset}' has no split '{split}'", fix=f"it has {', '.join(sorted(spec.splits))}"
-            )
-        return [f"results/raw/{dataset}/{name}" for name in spec.splits[split].files]
-
-    def fetch_params(self, dataset: str, file: str) -> str:
-        """Return the params of a raw file: its checksum, and where that is not known, where the file comes from."""
-        spec = self.registry.dataset(dataset)
-        if file not in spec.files:
-            raise ConfigError(f"dataset '{dataset}' has no file '{file}'", fix=did_you_mean(file, spec.files))
-        entry = spec.files[file]
-        if entry.sha256:
-            return _params({"sha256": entry.sha256})
-        licensed = self.user.licensed.get(dataset)
-        return _params({**entry.model_dump(mode="json"), "licensed": licensed, "config_mirror": self.user.mirror})
+    # --- the user's choices -----------------------------------------------------------------------
 
     def tracking_params(self) -> str:
         """Return the params of tracking: which store, as a digest, for an address may hold a password."""
@@ -196,70 +168,6 @@ class Plan:
         """Write what jobs and later calls read: the config as merged, and the parsed code."""
         write_json(USER_CONFIG, self.user.model_dump(mode="json"))
         self.code.save()
-
-    def own_files(self, dataset: str, file: str) -> list[str]:
-        """Return the paths on this machine that a raw file is copied from: an edit of them reruns what follows."""
-        spec = self.registry.dataset(dataset)
-        sources = spec.files[file].sources if file in spec.files else ()
-        return [str(Path(source.path).expanduser()) for source in sources if source.path]
-
-    def data_params(self, dataset: str, split: str) -> str:
-        """Return the params of a normalised split."""
-        key = ("data", dataset, split)
-        if key not in self._strings:
-            spec: DatasetSpec = self.registry.dataset(dataset)
-            self._strings[key] = _params(
-                {
-                    "reader": spec.reader,
-                    "options": spec.options,
-                    "split": spec.splits[split].model_dump(mode="json"),
-                    "types": list(spec.types),
-                    "rename": spec.rename,
-                    "drop": spec.drop,
-                    "code": self.code.of(
-                        f"{SCRIPTS}/data.py", f"fewtable.data.readers.{spec.reader.replace('-', '_')}"
-                    ),
-                }
-            )
-        return self._strings[key]
-
-    def data_files(self, dataset: str, setting: str) -> dict[str, str]:
-        """Return split -> data file that a setting's samples name."""
-        spec: SettingSpec = self.registry.setting(setting)
-        splits = [] if spec.sampler.rule == "none" else [spec.support]
-        return {
-            split: f"results/data/{dataset}/{split}.jsonl" for split in dict.fromkeys([*splits, self.query(setting)])
-        }
-
-    def sample_files(self, dataset: str, setting: str) -> list[str]:
-        """Return what a block of samples is drawn from: data files, and raw ones where episodes are official."""
-        spec = self.registry.setting(setting)
-        raw = self.raw_files(dataset, spec.support) if spec.sampler.rule == "official" else []
-        return [*self.data_files(dataset, setting).values(), *raw]
-
-    def query(self, setting: str) -> str:
-        """Return the split that a setting asks: episodes draw support and query from one split."""
-        spec = self.registry.setting(setting)
-        return spec.support if spec.episodic else spec.query.split
-
-    def sample_params(self, dataset: str, setting: str, block: str) -> str:
-        """Return the params of a block of samples."""
-        key = ("sample", dataset, setting, block)
-        if key not in self._strings:
-            spec = self.registry.setting(setting)
-            self._strings[key] = _params(
-                {
-                    "dataset": dataset,
-                    "setting": spec.model_dump(mode="json", exclude={"title", "draws", "draws_per_job"}),
-                    "types": list(self.registry.dataset(dataset).types),
-                    "draws": self.block_draws(block),
-                    "episodes": json.loads(self.data_params(dataset, spec.support))
-                    if spec.sampler.rule == "official"
-                    else None,
-                    "code": self.code.of(f"{SCRIPTS}/sample.py"),
-                }
-            )
-        return self._strings[key]
 
     # --- runs -------------------------------------------------------------------------------------
 
@@ -291,7 +199,7 @@ class Plan:
         """Return run_spec as the canonical JSON that the script gets as ``--spec``."""
         key = ("run", *run, block, str(decode))
         if key not in self._strings:
-            self._strings[key] = _params(self.run_spec(run, block, decode).model_dump(mode="json"))
+            self._strings[key] = params_json(self.run_spec(run, block, decode).model_dump(mode="json"))
         return self._strings[key]
 
     def score_params(self, run: Run) -> str:
@@ -299,7 +207,7 @@ class Plan:
         key = ("score", *run)
         if key not in self._strings:
             method = self.method(run)
-            self._strings[key] = _params(
+            self._strings[key] = params_json(
                 {
                     "format": {"name": method.format, **method.format_options},
                     "types": self._types(run.dataset, method.uses),
@@ -314,7 +222,7 @@ class Plan:
         if key not in self._strings:
             method = self.method(run)
             setting = self.registry.setting(run.setting)
-            self._strings[key] = _params(
+            self._strings[key] = params_json(
                 {
                     **run._asdict(),
                     "query": self.query(run.setting),
@@ -351,7 +259,7 @@ class Plan:
         """Return the params of a backbone's weights: its source."""
         spec: BackboneSpec = self.registry.backbone(name)
         source = spec.model_dump(mode="json", include={"kind", "hub", "revision", "package", "path", "gguf", "random"})
-        return _params({**source, "code": self.code.of(f"{SCRIPTS}/backbone.py")})
+        return params_json({**source, "code": self.code.of(f"{SCRIPTS}/backbone.py")})
 
     def _types(self, dataset: str, uses: frozenset[str]) -> dict[str, dict[str, str]]:
         types = self.registry.dataset(dataset).types

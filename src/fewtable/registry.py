@@ -17,13 +17,13 @@ import yaml
 from pydantic import ValidationError
 
 from fewtable.errors import ConfigError, did_you_mean
+from fewtable.layouts import FigureSpec, StatisticsSpec, TableSpec
 from fewtable.specs import (
     BackboneSpec,
     DatasetSpec,
     MethodSpec,
     SettingSpec,
     Spec,
-    TableSpec,
     UserConfig,
 )
 
@@ -35,8 +35,12 @@ KINDS: dict[str, type[Spec]] = {
     "methods": MethodSpec,
     "backbones": BackboneSpec,
     "tables": TableSpec,
+    "figures": FigureSpec,
+    "statistics": StatisticsSpec,
 }
 """Folder under config/ -> the spec of its files."""
+SHOWN = ("tables", "figures", "statistics")
+"""The kinds that are targets by name; theirs may lie one folder down: ``PAPER/table1``."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -110,9 +114,15 @@ class Registry:
     def names(self, kind: str) -> tuple[str, ...]:
         """Return the registered names of a kind (``datasets``, ``methods``, ...), sorted."""
         if kind not in self._names:
-            files = (self.root / kind).glob("*.yaml")
-            self._names[kind] = tuple(sorted(f.stem for f in files if not f.stem.startswith("_")))
+            folder = self.root / kind
+            files = [f for p in ("*.yaml", "*/*.yaml")[: 1 + (kind in SHOWN)] for f in folder.glob(p)]
+            names = (f.relative_to(folder).with_suffix("").as_posix() for f in files if not f.name.startswith("_"))
+            self._names[kind] = tuple(sorted(names))
         return self._names[kind]
+
+    def all(self, *kinds: str) -> list[tuple[str, str]]:
+        """Return (kind, name) of all that is registered of some kinds."""
+        return [(kind, name) for kind in kinds for name in self.names(kind)]
 
     def get(self, kind: str, name: str, spec: type[S]) -> S:
         """Return the spec of ``name``.
@@ -169,6 +179,14 @@ class Registry:
     def table(self, name: str) -> TableSpec:
         """Return a table's spec."""
         return self.get("tables", name, TableSpec)
+
+    def figure(self, name: str) -> FigureSpec:
+        """Return a figure's spec."""
+        return self.get("figures", name, FigureSpec)
+
+    def statistics(self, name: str) -> StatisticsSpec:
+        """Return the spec of a table of statistics."""
+        return self.get("statistics", name, StatisticsSpec)
 
 
 def user_config(value: Mapping[str, Any], where: str = "config/config.yaml") -> UserConfig:

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9+.-]+$")]
 """A registered name: one path component."""
+ShownName = Annotated[str, Field(pattern=r"^[a-z0-9+.-]+(/[a-z0-9+.-]+)?$")]
+"""The name of a table, figure or statistics: ``table1``, or ``PAPER/table1``."""
 
 
 class Spec(BaseModel):
@@ -268,57 +270,6 @@ class BackboneSpec(Spec):
     """Time limit of the first attempt of a training or decoding job."""
 
 
-# --- tables ---------------------------------------------------------------------------------------
-
-
-class RowSpec(Spec):
-    """A row: a method on a backbone."""
-
-    id: Name
-    title: str
-    method: Name
-    backbone: Name
-    backbones: dict[Name, Name] = {}
-    """Dataset -> backbone, where a row changes its backbone with the dataset (cased or uncased BERT)."""
-    note: str | None = None
-
-
-class ColumnSpec(Spec):
-    """A column: a dataset in a setting."""
-
-    id: Name
-    title: str
-    group: str = ""
-    dataset: Name
-    setting: Name
-
-
-def cell_key(row: RowSpec, column: ColumnSpec) -> str:
-    """Return DATASET/SETTING/METHOD/BACKBONE of the cell where a row and a column meet."""
-    backbone = row.backbones.get(column.dataset, row.backbone)
-    return f"{column.dataset}/{column.setting}/{row.method}/{backbone}"
-
-
-class PrintedSpec(Spec):
-    """Values printed in a paper: row id -> column id -> [mean, sd or null]."""
-
-    source: str
-    values: dict[Name, dict[Name, tuple[float | None, float | None]]]
-
-
-class TableSpec(Spec):
-    """config/tables/NAME.yaml: rows x columns of cells and the papers' printed values."""
-
-    title: str
-    caption: str = ""
-    metric: Literal["strict", "span", "partial"] = "strict"
-    rows: tuple[RowSpec, ...]
-    columns: tuple[ColumnSpec, ...]
-    printed: PrintedSpec | None = None
-    compare: tuple[tuple[Name, Name], ...] = ()
-    """Pairs of row ids whose difference is tested (paired randomisation, Holm over the table)."""
-
-
 # --- config/config.yaml ---------------------------------------------------------------------------
 
 
@@ -344,7 +295,7 @@ class UserConfig(Spec):
     """A folder asked for raw files before any source."""
     licensed: dict[Name, str | None] = {}
     """Dataset -> folder with the user's own licensed copy."""
-    tables: tuple[Name, ...] = ("demo",)
+    tables: tuple[ShownName, ...] = ("demo",)
     """The tables that `snakemake` without a target makes, and that the report shows."""
     draws: dict[Name, Annotated[int, Field(ge=1)]] = {}
     """Setting -> number of draws, in place of the setting's own."""

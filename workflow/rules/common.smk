@@ -27,6 +27,11 @@ except FewtableError as error:
 NAME = "[a-z0-9+.-]+"
 
 
+def one_of(kind):
+    """Return a pattern of the registered names of a kind."""
+    return "|".join(re.escape(name) for name in plan.registry.names(kind))
+
+
 wildcard_constraints:
     dataset=NAME,
     setting=NAME,
@@ -34,7 +39,9 @@ wildcard_constraints:
     backbone=NAME,
     split=NAME,
     block=r"\d+-\d+",
-    table="|".join(re.escape(name) for name in plan.registry.names("tables")),
+    table=one_of("tables"),
+    figure=one_of("figures"),
+    statistics=one_of("statistics"),
 
 
 def run_of(wildcards):
@@ -59,11 +66,12 @@ def blocks_of(pattern):
     return files
 
 
-def cells_of(pattern):
-    """Return an input function: ``pattern`` for every cell of the wildcards' table that can be made."""
+def cells_of(kind, pattern):
+    """Return an input function: ``pattern`` for every cell of the wildcards' table or figure that can be made."""
 
     def files(wildcards):
-        return [pattern.format(**run._asdict()) for run in plan.table_cells(wildcards.table)]
+        name = wildcards.table if kind == "tables" else wildcards.figure
+        return [pattern.format(**run._asdict()) for run in plan.cells(kind, name)]
 
     return files
 

@@ -1,15 +1,16 @@
-# tables and the report: cells laid out beside the papers' printed values.
+# tables, statistics and the report: cells and counts laid out beside the papers' printed values.
 
 
 localrules:
     table,
+    statistics,
     report,
 
 
 rule table:
     input:
-        cells=cells_of("results/cells/{dataset}/{setting}/{method}/{backbone}.json"),
-        tracked=ancient(cells_of("results/tracking/{dataset}/{setting}/{method}/{backbone}.json")),
+        cells=cells_of("tables", "results/cells/{dataset}/{setting}/{method}/{backbone}.json"),
+        tracked=ancient(cells_of("tables", "results/tracking/{dataset}/{setting}/{method}/{backbone}.json")),
     output:
         report("results/{table}.csv", caption="../report/table.rst", category="Tables"),
         "results/{table}.md",
@@ -23,6 +24,25 @@ rule table:
         spec=lambda w: plan.table_params(w.table),
     shell:
         "python workflow/scripts/table.py --spec {params.spec:q}" " --output results/{wildcards.table} 2>&1 | tee {log}"
+
+
+rule statistics:
+    input:
+        lambda w: plan.statistics_files(w.statistics),
+    output:
+        report("results/{statistics}.csv", caption="../report/statistics.rst", category="Tables"),
+        "results/{statistics}.md",
+        "results/{statistics}.tex",
+        report("results/{statistics}.html", caption="../report/statistics.rst", category="Tables"),
+    log:
+        "logs/statistics/{statistics}.log",
+    conda:
+        "../../envs/report.yaml"
+    params:
+        spec=lambda w: plan.statistics_params(w.statistics),
+    shell:
+        "python workflow/scripts/dataset_statistics.py --spec {params.spec:q} --output results/{wildcards.statistics}"
+        " 2>&1 | tee {log}"
 
 
 rule report:

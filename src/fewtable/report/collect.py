@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from fewtable.errors import DataError
 from fewtable.files import read_json, read_jsonl
+from fewtable.layouts import cell_key
 from fewtable.report.answers import Answers, Reader
 from fewtable.report.curves import Curve, loss_svg
-from fewtable.specs import cell_key
 from fewtable.tables import Table, from_params, read_cells
 from fewtable.tables.lines import checkpoint_choice, data_text, sample_text
 from fewtable.tables.model import CellFile, full_title

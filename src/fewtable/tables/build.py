@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fewtable.files import read_json
+from fewtable.layouts import ColumnSpec, RowSpec, TableSpec, baseline_key, cell_key
 from fewtable.registry import validate
-from fewtable.specs import ColumnSpec, RowSpec, TableSpec, cell_key
 from fewtable.tables.lines import lines
-from fewtable.tables.model import REMARKS, CellFile, Entry, Table, Value
+from fewtable.tables.model import REMARKS, CellFile, Entry, Table, Value, apart, measured
 from fewtable.tables.pairs import comparisons
 
 MISSING = "These cells have not been run yet."
@@ -38,7 +38,7 @@ def build(
             it no pair is tested.
     """
     blocked, notes = blocked or {}, notes or {}
-    wanted = {cell_key(row, column) for row in spec.rows for column in spec.columns}
+    wanted = set(spec.cells.values())
     by_key = {
         key: cell
         for cell in cells
@@ -63,8 +63,7 @@ def read_cells(params: Mapping[str, Any], results: Path) -> dict[str, CellFile]:
     """Return the cell files of a table that are there, by key; blocked cells are not looked for."""
     spec = validate(TableSpec, params["table"], f"table {params['name']}")
     blocked = params.get("blocked") or {}
-    places = ((row, column) for row in spec.rows for column in spec.columns)
-    keys = dict.fromkeys(cell_key(row, col) for row, col in places if f"{row.id}/{col.id}" not in blocked)
+    keys = dict.fromkeys(key for place, key in spec.cells.items() if place not in blocked)
     paths = {key: results / "cells" / f"{key}.json" for key in keys}
     return {key: read_json(path) for key, path in paths.items() if path.exists()}
 
@@ -79,14 +78,24 @@ def _entry(
     key, metric = cell_key(row, column), f"{spec.metric}.f1"
     values = spec.printed.values if spec.printed else {}
     printed, printed_sd = values.get(row.id, {}).get(column.id, (None, None))
-    entry = Entry(key, "missing", metric, printed=printed, printed_sd=printed_sd)
-    found = cells.get(key, {}).get("metrics", {}).get(metric)
-    if found is None or found.get("mean") is None:
+    gain_printed = spec.printed.gains.get(row.id, {}).get(column.id) if spec.printed else None
+    entry = Entry(key, "missing", metric, printed=printed, printed_sd=printed_sd, gain_printed=gain_printed)
+    value = measured(cells.get(key), metric)
+    if value is None:
         reason = blocked.get(f"{row.id}/{column.id}", "")
         return replace(entry, status="licence") if reason.startswith("licence") else entry
-    value = Value(*(found.get(part) for part in ("mean", "sd", "n", "low", "high")))
     entry = replace(entry, status="ok", value=value, flags=tuple(sorted(cells[key].get("flags") or ())))
-    return entry if printed is None or entry.apart else replace(entry, delta=value.mean - printed)
+    if entry.apart:
+        return entry
+    delta = None if printed is None else value.mean - printed
+    return replace(entry, delta=delta, gain=_gain(value, cells.get(baseline_key(row, column) or ""), metric))
+
+
+def _gain(value: Value, baseline: CellFile | None, metric: str) -> float | None:
+    base = measured(baseline, metric)
+    if base is None or baseline is None or apart(baseline.get("flags") or ()):
+        return None
+    return value.mean - base.mean
 
 
 def _mark_best(spec: TableSpec, entries: dict[tuple[str, str], Entry]) -> None:

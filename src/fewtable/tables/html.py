@@ -8,7 +8,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from fewtable.tables.model import Table, absent_text, number, p_value, spread
-from fewtable.tables.text import printed_text
+from fewtable.tables.text import gain_text, printed_text
 
 CSS = """\
 :root{color-scheme:light dark;--paper:#fff;--soft:#f4f6f8;--ink:#1a2027;--muted:#58626e;--line:#d5dbe1;
@@ -61,6 +61,7 @@ FRAGMENT = """\
 {% set text = spread(entry.value.mean, entry.value.sd) %}
 {%- if entry.key in links %}<a class="mean" href="#{{ links[entry.key] }}">{{ text }}</a>
 {%- else %}<span class="mean">{{ text }}</span>{% endif %}
+{{- gain(entry.gain) }}
 {%- endmacro -%}
 {%- macro beside(entry) -%}
 <span class="small">n = {{ entry.value.n }}
@@ -172,7 +173,7 @@ PAGE = """\
 
 def _render(template: str, table: Table, **values: object) -> Markup:
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    environment.globals.update(number=number, spread=spread, p_value=p_value, printed=printed_text)
+    environment.globals.update(number=number, spread=spread, p_value=p_value, printed=printed_text, gain=gain_text)
     environment.globals.update(absent=absent_text)
     return Markup(environment.from_string(template).render(table=table, **values))
 

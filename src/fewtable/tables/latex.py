@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fewtable.tables.model import Entry, Table, absent_text, number, p_value
+from fewtable.tables.text import gain_text
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -95,7 +96,7 @@ def _entry(table: Table, row: str, column: str) -> str:
     if entry.main is None:
         text = escape(absent_text(entry))
     else:
-        text = _value(entry.main.mean, entry.main.sd, best=entry.best)
+        text = _value(entry.main.mean, entry.main.sd, best=entry.best) + escape(gain_text(entry.gain))
         if table.uniform_n is None:
             text += rf"\,{{\scriptsize(n={entry.main.n})}}"
     return text + _marks(table, f"{row}/{column}")
@@ -108,7 +109,9 @@ def _value(mean: float | None, sd: float | None, best: bool = False) -> str:
 
 
 def _printed(entry: Entry) -> str:
-    return rf"\footnotesize {_value(entry.printed, entry.printed_sd)}" if entry.printed is not None else ""
+    if entry.printed is None:
+        return ""
+    return rf"\footnotesize {_value(entry.printed, entry.printed_sd)}{escape(gain_text(entry.gain_printed))}"
 
 
 def _marks(table: Table, place: str) -> str:

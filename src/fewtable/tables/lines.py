@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fewtable.layouts import ColumnSpec, TableSpec, cell_key
 from fewtable.scoring.block import SCORER
-from fewtable.specs import ColumnSpec, TableSpec, cell_key
 from fewtable.tables.model import CellFile, full_title
 
 METRICS = {
@@ -17,7 +17,7 @@ METRICS = {
 
 
 def lines(spec: TableSpec, cells: Mapping[str, CellFile]) -> tuple[tuple[str, str], ...]:
-    """Return (label, text) pairs: scorer, checkpoint, samples, data, spread, printed values."""
+    """Return (label, text) pairs: scorer, checkpoint, samples, data, spread, gain, printed values."""
     out = [("Scorer", f"{SCORER}, {METRICS[spec.metric]}; no peer's scorer fills a column.")]
     if cells:
         out.append(("Checkpoint", _checkpoints(spec, cells)))
@@ -26,6 +26,11 @@ def lines(spec: TableSpec, cells: Mapping[str, CellFile]) -> tuple[tuple[str, st
             if found:
                 out.append((f"Sample, {full_title(column)}", _column(column, found)))
         out.append(("Spread", _spread(spec, cells.values())))
+    if gained := [f"{row.title} over {row.baseline}" for row in spec.rows if row.baseline]:
+        text = (
+            f"in brackets, the difference to a baseline in the same column on the same backbone: {', '.join(gained)}."
+        )
+        out.append(("Gain", text))
     if spec.printed:
         out.append(
             (

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fewtable.specs import ColumnSpec, RowSpec, TableSpec
+from fewtable.layouts import ColumnSpec, RowSpec, TableSpec
 
 Status = Literal["ok", "licence", "missing"]
 CellFile = Mapping[str, Any]
@@ -32,6 +32,19 @@ class Value:
     high: float | None = None
 
 
+def measured(cell: CellFile | None, metric: str) -> Value | None:
+    """Return a metric (``strict.f1``) of a cell, None where the cell is not there or has no such number."""
+    found = ((cell or {}).get("metrics") or {}).get(metric)
+    if found is None or found.get("mean") is None:
+        return None
+    return Value(*(found.get(part) for part in ("mean", "sd", "n", "low", "high")))
+
+
+def apart(flags: Iterable[str]) -> tuple[str, ...]:
+    """Return the flags that keep a value out of the main column."""
+    return tuple(flag for flag in flags if flag.partition(":")[0] not in REMARKS)
+
+
 @dataclass(frozen=True)
 class Entry:
     """One cell of a table.
@@ -48,13 +61,16 @@ class Entry:
     printed: float | None = None
     printed_sd: float | None = None
     delta: float | None = None
+    gain: float | None = None
+    """The value minus that of the row's baseline in the same column, both ours."""
+    gain_printed: float | None = None
     flags: tuple[str, ...] = ()
     best: bool = False
 
     @property
     def apart(self) -> tuple[str, ...]:
         """The flags that keep the value out of the main column."""
-        return tuple(flag for flag in self.flags if flag.partition(":")[0] not in REMARKS)
+        return apart(self.flags)
 
     @property
     def main(self) -> Value | None:

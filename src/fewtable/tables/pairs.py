@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fewtable.files import read_json
+from fewtable.layouts import TableSpec
 from fewtable.scoring.compare import compare_all
 from fewtable.scoring.units import draws_of
-from fewtable.specs import TableSpec
 from fewtable.tables.model import CellFile, Comparison, Entry
 
 

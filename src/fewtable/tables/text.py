@@ -10,8 +10,8 @@ from fewtable.tables.model import Entry, Table, Value, absent_text, full_title, 
 
 CSV_COLUMNS = (
     *("row", "row_title", "method", "backbone", "column", "column_title", "dataset", "setting", "metric"),
-    *("mean", "sd", "n", "low", "high", "printed", "printed_sd", "delta", "status", "flags"),
-    *("flagged_mean", "flagged_sd"),
+    *("mean", "sd", "n", "low", "high", "printed", "printed_sd", "delta", "gain", "gain_printed"),
+    *("status", "flags", "flagged_mean", "flagged_sd"),
 )
 """A flagged value stands in ``flagged_mean`` alone, so that who reads ``mean`` never takes it for a comparable one."""
 
@@ -31,16 +31,18 @@ def render_csv(table: Table) -> str:
                 [
                     *(row.id, row.title, method, backbone),
                     *(column.id, full_title(column), dataset, setting, entry.metric),
-                    *(_figure(v) for v in (main.mean, main.sd, main.n, main.low, main.high)),
-                    *(_figure(v) for v in (entry.printed, entry.printed_sd, entry.delta)),
+                    *(csv_number(v) for v in (main.mean, main.sd, main.n, main.low, main.high)),
+                    *(csv_number(v) for v in (entry.printed, entry.printed_sd, entry.delta)),
+                    *(csv_number(v) for v in (entry.gain, entry.gain_printed)),
                     *(entry.status, "; ".join(entry.flags)),
-                    *(_figure(v) for v in ((apart.mean, apart.sd) if apart else (None, None))),
+                    *(csv_number(v) for v in ((apart.mean, apart.sd) if apart else (None, None))),
                 ]
             )
     return stream.getvalue()
 
 
-def _figure(value: float | int | None) -> str:
+def csv_number(value: float | int | None) -> str:
+    """Return a number as the CSV files have it: four decimals at most, nothing for None and not-a-number."""
     if value is None or value != value:
         return ""
     return str(value) if isinstance(value, int) else f"{value:.4f}".rstrip("0").rstrip(".")
@@ -49,24 +51,25 @@ def _figure(value: float | int | None) -> str:
 def render_md(table: Table) -> str:
     """Return the table as GitHub Markdown."""
     spec = table.spec
-    parts = [f"# {_md(spec.title)}", *([_md(spec.caption.strip())] if spec.caption else [])]
-    head = ["", *(_md(full_title(column)) for column in spec.columns)]
+    parts = [f"# {md_escape(spec.title)}", *([md_escape(spec.caption.strip())] if spec.caption else [])]
+    head = ["", *(md_escape(full_title(column)) for column in spec.columns)]
     rows = [
-        [_md(row.title) + _marks(table, row.id)] + [_md_entry(table, row.id, column.id) for column in spec.columns]
+        [md_escape(row.title) + _marks(table, row.id)]
+        + [_md_entry(table, row.id, column.id) for column in spec.columns]
         for row in spec.rows
     ]
-    parts.append(_grid(head, rows))
+    parts.append(grid(head, rows))
     if table.apart:
         rows = [
-            [f"{_md(row.title)} ({_md(', '.join(_flags(table, row.id)))})"]
+            [f"{md_escape(row.title)} ({md_escape(', '.join(_flags(table, row.id)))})"]
             + [spread(e.value.mean, e.value.sd) if e.apart and e.value else "" for e in table.row(row.id)]
             for row in table.apart
         ]
-        parts += ["**Not comparable, outside the main columns**", _grid(head, rows)]
+        parts += ["**Not comparable, outside the main columns**", grid(head, rows)]
     if table.comparisons:
         parts += ["## Differences between rows", _md_comparisons(table)]
-    parts += [f"{mark}) {_md(text)}" for mark, text in table.footnotes]
-    parts += [f"**{_md(label)}.** {_md(text)}" for label, text in table.lines]
+    parts += [f"{mark}) {md_escape(text)}" for mark, text in table.footnotes]
+    parts += [f"**{md_escape(label)}.** {md_escape(text)}" for label, text in table.lines]
     return "\n\n".join(parts) + "\n"
 
 
@@ -77,26 +80,32 @@ def _md_entry(table: Table, row: str, column: str) -> str:
     else:
         text = spread(entry.main.mean, entry.main.sd)
         text = f"**{text}**" if entry.best else text
+        text += gain_text(entry.gain)
         if table.uniform_n is None:
             text += f" (n = {entry.main.n})"
     text += _marks(table, f"{row}/{column}")
     return f"{text} [{printed_text(entry)}]" if entry.printed is not None else text
 
 
+def gain_text(gain: float | None) -> str:
+    """Return a gain as it stands behind its value, in brackets; nothing for None."""
+    return "" if gain is None else f" ({number(gain, sign=True)})"
+
+
 def printed_text(entry: Entry) -> str:
     """Return the printed value and our difference to it."""
-    text = f"printed {spread(entry.printed, entry.printed_sd)}"
+    text = f"printed {spread(entry.printed, entry.printed_sd)}{gain_text(entry.gain_printed)}"
     return text if entry.delta is None else f"{text}, Δ {number(entry.delta, sign=True)}"
 
 
 def _md_comparisons(table: Table) -> str:
     head = ["A − B", "Column", "Difference", "95 % interval", "p", "p (Holm)", "holds"]
-    return _grid(
+    return grid(
         head,
         [
             [
-                f"{_md(table.row_title(c.a))} − {_md(table.row_title(c.b))}",
-                _md(table.column_title(c.column)),
+                f"{md_escape(table.row_title(c.a))} − {md_escape(table.row_title(c.b))}",
+                md_escape(table.column_title(c.column)),
                 number(c.difference, sign=True),
                 f"{number(c.low, sign=True)} to {number(c.high, sign=True)}",
                 p_value(c.p).replace("<", "&lt;"),
@@ -108,7 +117,8 @@ def _md_comparisons(table: Table) -> str:
     )
 
 
-def _grid(head: list[str], rows: list[list[str]]) -> str:
+def grid(head: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table: the first column to the left, the others to the right."""
     rule = [":--", *("--:" for _ in head[1:])]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *rows])
 
@@ -122,7 +132,7 @@ def _marks(table: Table, place: str) -> str:
     return f" <sup>{', '.join(found)}</sup>" if found else ""
 
 
-def _md(text: str) -> str:
+def md_escape(text: str) -> str:
     """Escape what Markdown or HTML would read as markup."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", text).replace("\n", " ")

@@ -7,16 +7,16 @@ from fewtable.plan import Plan
 
 
 def labels(plan: Plan) -> dict[str, dict[str, str]]:
-    """Return cell key -> {"tables": the tables that select it, "paper": its method's paper}, over all tables."""
+    """Return cell key -> {"tables": the tables and figures that select it, "paper": its method's paper}."""
     tables: dict[str, dict[str, None]] = {}
     papers: dict[str, str] = {}
-    for name in plan.registry.names("tables"):
+    for kind, name in plan.registry.all("tables", "figures"):
         try:
-            for run in plan.table_runs(name).values():
+            for run in plan.runs(kind, name).values():
                 tables.setdefault(run.key, {})[name] = None
                 if paper := plan.registry.method(run.method).paper:
                     papers[run.key] = paper
-        except FewtableError:  # an unfinished table is its own business: cells of the others are tracked
+        except FewtableError:  # an unfinished one is its own business: cells of the others are tracked
             continue
     return {
         key: {"tables": ", ".join(names)} | ({"paper": papers[key]} if key in papers else {})

@@ -70,8 +70,8 @@ def test_overrides_are_checked(make: Any) -> None:
     assert "config/config.yaml:overrides.lc-bert.train:epoch" in str(caught.value)
     assert "did you mean 'epochs'?" in str(caught.value)
     with pytest.raises(ConfigError, match="backbones that fit") as caught:
-        make().method(run._replace(backbone="t5-large"))
-    assert "cannot run on backbone 't5-large'" in str(caught.value)
+        make().method(run._replace(backbone="smollm2-135m"))
+    assert "cannot run on backbone 'smollm2-135m'" in str(caught.value)
 
 
 def test_a_missing_licence_blocks_only_its_cells(make: Any) -> None:
@@ -81,6 +81,11 @@ def test_a_missing_licence_blocks_only_its_cells(make: Any) -> None:
     assert make(licensed={"ontonotes5": "config"}).blocked("ontonotes5", "10-shot") is None
     assert make().blocked("mit-movie", "10-shot") is None
     assert make().blocked("fewnerd", "10-shot").startswith("data: ")
+
+
+def test_a_missing_licence_names_the_files(make: Any) -> None:
+    assert "with train/data/english/annotations" in make().blocked("ontonotes5", "10-shot")
+    assert "test/data/english/annotations" in make(licensed={"ontonotes5": "/nowhere"}).blocked("ontonotes5", "10-shot")
 
 
 def test_a_file_without_a_checksum_follows_its_source(make: Any) -> None:
@@ -137,6 +142,9 @@ def test_official_episodes_need_their_raw_files(make: Any) -> None:
         ("results/cells/wnut16-demo/5-shot/lexicon/nonee.json", "unknown backbone 'nonee'"),
         ("results/samples/x/5-shot/1-3.jsonl", "unknown dataset 'x'"),
         ("results/tabel1.csv", "unknown table 'tabel1'"),
+        ("results/instructionner/tabel4.csv", "unknown table 'instructionner/tabel4'"),
+        ("results/instructionner/figur3.svg", "unknown figure 'instructionner/figur3'"),
+        ("results/instructionner/table4.svg", "unknown figure 'instructionner/table4'"),
     ],
 )
 def test_a_misspelt_target_is_named(make: Any, target: str, said: str) -> None:
@@ -148,6 +156,7 @@ def test_right_targets_pass(make: Any) -> None:
     for target in (
         "results/demo.csv",
         "results/report.html",
+        "results/instructionner/table4.csv",
         "results/cells/mit-movie/10-shot/lc-bert/minilm.json",
         "results/raw/x/y",
     ):
@@ -162,7 +171,7 @@ def test_planning_imports_nothing_heavy(root: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from fewtable.plan import Plan; from fewtable.registry import Registry\n"
         "plan = Plan(Registry(Path('config')), {})\n"
-        "for run in plan.table_cells('table1'): plan.run_params(run, '1-3', True); plan.cell_params(run)\n"
+        "for run in plan.cells('tables', 'table1'): plan.run_params(run, '1-3', True); plan.cell_params(run)\n"
         "plan.table_params('table1')\n"
         "heavy = {'torch', 'transformers', 'mlflow', 'pandas', 'datasets', 'peft', 'trl', 'pulp'} & set(sys.modules)\n"
         "assert not heavy, heavy"

@@ -142,3 +142,25 @@ def test_the_projects_own_config_is_valid(root: Path, monkeypatch: pytest.Monkey
     found = check(Plan(Registry(Path("config")), read_yaml(Path("config/config.yaml"))))
     assert found.errors == []
     assert found.counts["datasets"] >= 32
+
+
+def test_a_table_and_a_figure_of_one_name_are_an_error(config: Path) -> None:
+    for kind in ("tables", "figures"):
+        (config / kind / "paper").mkdir(parents=True)
+    (config / "tables/paper/one.yaml").write_text("title: T\nrows: []\ncolumns: []\n")
+    registry = Registry(config)
+    assert registry.names("tables") == ("paper/one",) and registry.table("paper/one").title == "T"
+    part = "[{id: a, title: A, dataset: d, setting: s, method: m, backbone: b}]"
+    empty = "[{id: a, title: A}]"
+    figure = f"title: F\nkind: lines\nx: X\npanels: {part}\nseries: {empty}\npoints: {empty}\n"
+    (config / "figures/paper/one.yaml").write_text(figure)
+    errors = check(Plan(Registry(config), {})).errors
+    assert any("figures/paper/one.yaml: 'paper/one' stands under tables too" in error for error in errors)
+
+
+def test_only_what_is_a_target_by_name_may_lie_in_a_folder(config: Path) -> None:
+    (config / "methods/paper").mkdir()
+    (config / "methods/paper/m.yaml").write_text("title: M\n")
+    (config / "tables/a/b").mkdir(parents=True)
+    (config / "tables/a/b/c.yaml").write_text("title: T\nrows: []\ncolumns: []\n")
+    assert Registry(config).names("methods") == Registry(config).names("tables") == ()

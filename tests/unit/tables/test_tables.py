@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fewtable.files import read_json
+from fewtable.layouts import TableSpec
+from fewtable.plan import Plan
 from fewtable.registry import Registry
-from fewtable.specs import TableSpec
 from fewtable.tables import build, render_csv, render_html, render_md, render_tex
 from fewtable.tables.latex import escape
 from fewtable.tables.lines import checkpoint_choice, data_text, lines, sample_text
@@ -76,6 +79,72 @@ def test_csv_has_a_line_a_cell_and_numbers_of_the_cell(cells: list[dict[str, Any
     assert (found["n"], found["printed"], found["printed_sd"], found["status"]) == ("2", "50", "1.5", "ok")
     assert float(found["delta"]) == pytest.approx(f1["mean"] - 50, abs=1e-4)
     assert rows["inst", "toy"]["printed"] == rows["inst", "toy"]["delta"] == ""
+
+
+GAINED = {
+    "rows": [
+        {"id": "bert", "title": "LC-BERT", "method": "lc-bert", "backbone": "minilm", "baseline": "before"},
+        {"id": "inst", "title": "InstructionNER", "method": "instructionner", "backbone": "smollm2"},
+    ],
+    "printed": {
+        "source": "A paper",
+        "values": {"bert": {"toy": [50.0, None], "onto": [10.0, None]}},
+        "gains": {"bert": {"toy": -2.5, "onto": 1.0}},
+    },
+    "compare": [],
+}
+
+
+def gained(cells: list[dict[str, Any]], **changes: Any) -> list[dict[str, Any]]:
+    """The cells, and one of the method ``before`` that is 7 points below LC-BERT."""
+    after = cell(cells, "lc-bert")
+    f1 = after["metrics"]["strict.f1"]
+    metrics = after["metrics"] | {"strict.f1": {**f1, "mean": f1["mean"] - 7}}
+    return [*cells, {**after, "method": "before", "metrics": metrics} | changes]
+
+
+def test_a_row_with_a_baseline_has_a_gain(cells: list[dict[str, Any]]) -> None:
+    table = build("toy", spec(**GAINED), gained(cells), BLOCKED)
+    rows = rows_of(render_csv(table))
+    assert (rows["bert", "toy"]["gain"], rows["bert", "toy"]["gain_printed"]) == ("7", "-2.5")
+    assert (rows["bert", "onto"]["gain"], rows["bert", "onto"]["gain_printed"]) == ("", "1")
+    assert rows["inst", "toy"]["gain"] == rows["inst", "toy"]["gain_printed"] == ""
+    assert " (+7.0)" in render_md(table) and "printed 50.0 (−2.5), Δ" in render_md(table)
+    assert " (+7.0)" in render_html(table) and "(−2.5)" in render_html(table)
+    assert " (+7.0)" in render_tex(table) and "($-$2.5)" in render_tex(table)
+    assert "LC-BERT over before" in dict(table.lines)["Gain"]
+    assert "Gain" not in dict(build("toy", spec(), cells).lines)
+
+
+def test_a_baseline_that_is_not_there_or_not_comparable_gives_no_gain(cells: list[dict[str, Any]]) -> None:
+    for found in (cells, gained(cells, flags=["oracle"])):
+        entry = build("toy", spec(**GAINED), found, BLOCKED).entries["bert", "toy"]
+        assert entry.value is not None and entry.gain is None
+    cell(cells, "lc-bert")["flags"] = ["leak"]
+    assert build("toy", spec(**GAINED), gained(cells, flags=[]), BLOCKED).entries["bert", "toy"].gain is None
+
+
+def test_a_baseline_is_read_and_planned(results: Path, root: Path, tmp_path: Path) -> None:
+    rows = [{"id": "a", "title": "A", "method": "lc-bert", "backbone": "minilm", "baseline": "instructionner"}]
+    made = spec(rows=rows, columns=spec().columns[:1], printed=None, compare=[])
+    assert made.cells == {"a/toy": "toy/2-shot/lc-bert/minilm", "a/toy/baseline": "toy/2-shot/instructionner/minilm"}
+    (tmp_path / "tables/paper").mkdir(parents=True)
+    (tmp_path / "tables/paper/table9.yaml").write_text(yaml.safe_dump(json.loads(made.model_dump_json())))
+    shutil.copytree(root / "config/settings", tmp_path / "settings")
+    (tmp_path / "datasets").mkdir()
+    shutil.copy(root / "config/datasets/mit-restaurant.yaml", tmp_path / "datasets/toy.yaml")
+    (tmp_path / "settings/2-shot.yaml").write_text("extends: 10-shot\n")
+    assert [run.method for run in Plan(Registry(tmp_path), {}).cells("tables", "paper/table9")] == [
+        "lc-bert",
+        "instructionner",
+    ]
+
+
+def test_a_table_in_a_folder_keeps_its_name_in_every_form(cells: list[dict[str, Any]]) -> None:
+    table = build("paper/toy", spec(), cells, BLOCKED)
+    assert r"\label{tab:paper/toy}" in render_tex(table)
+    marks = set(re.findall(r'href="#(note-paper/toy-[^"]+)"', render_html(table)))
+    assert marks and all(f'id="{mark}"' in render_html(table) for mark in marks)
 
 
 def test_another_metric_fills_the_columns(cells: list[dict[str, Any]]) -> None:
@@ -291,13 +360,19 @@ def test_number_has_a_true_minus() -> None:
     assert number(None) == ""
 
 
-@pytest.mark.parametrize("name", ["demo", "table1"])
-def test_config_tables_name_only_their_own_rows_and_columns(root: Path, name: str) -> None:
-    table = Registry(root / "config").table(name)
+def test_config_tables_name_only_their_own_rows_and_columns(root: Path) -> None:
+    registry = Registry(root / "config")
+    assert {"demo", "table1"} <= set(registry.names("tables"))
+    for name in registry.names("tables"):
+        check_names(registry.table(name))
+
+
+def check_names(table: TableSpec) -> None:
     rows, columns = {r.id for r in table.rows}, {c.id for c in table.columns}
     assert len(rows) == len(table.rows) and len(columns) == len(table.columns)
     assert {row for pair in table.compare for row in pair} <= rows
-    for row, values in (table.printed.values if table.printed else {}).items():
+    printed = table.printed
+    for row, values in [*printed.values.items(), *printed.gains.items()] if printed else []:
         assert row in rows and set(values) <= columns
 
 

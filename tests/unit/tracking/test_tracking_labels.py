@@ -16,13 +16,24 @@ columns: [{id: c, title: C, dataset: ds, setting: 1-shot}]
 """
 
 
-def test_labels_name_the_tables_and_the_paper(tmp_path: Path) -> None:
+FIGURE = """title: F
+kind: lines
+x: X
+panels: [{id: p, title: P, dataset: ds, setting: 1-shot}]
+series: [{id: s, title: S, method: n}]
+points: [{id: x, title: X, backbone: small}, {id: y, title: Y, backbone: big}]
+"""
+
+
+def test_labels_name_the_tables_figures_and_the_paper(tmp_path: Path) -> None:
     write_text(tmp_path / "methods/m.yaml", METHOD + "paper: lc-bert\n")
     write_text(tmp_path / "methods/n.yaml", METHOD)
     write_text(tmp_path / "tables/demo.yaml", TABLE)
     write_text(tmp_path / "tables/other.yaml", TABLE.replace("method: n", "method: m"))
+    write_text(tmp_path / "figures/paper/figure1.yaml", FIGURE)
     assert labels(Plan(Registry(tmp_path), {})) == {
         "ds/1-shot/m/small": {"tables": "demo, other", "paper": "lc-bert"},
-        "ds/1-shot/n/big": {"tables": "demo"},
+        "ds/1-shot/n/big": {"tables": "demo, paper/figure1"},
+        "ds/1-shot/n/small": {"tables": "paper/figure1"},
         "ds/1-shot/m/big": {"tables": "other", "paper": "lc-bert"},
     }

@@ -1,0 +1,174 @@
+"""Data and samples -> paths, and the params that their rules depend on. From config alone; nothing heavy.
+
+Snakemake compares a rule's params as a nameless set, so every rule gets one canonical JSON string with exactly
+the resolved keys that can change its result, and the fingerprint of the code that it uses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fewtable.available import why_missing
+from fewtable.errors import ConfigError, did_you_mean
+from fewtable.fingerprint import Fingerprints
+from fewtable.registry import Registry, user_config
+from fewtable.specs import DatasetSpec, SettingSpec, UserConfig
+
+SCRIPTS = "workflow/scripts"
+
+
+def params_json(value: Any) -> str:
+    """Return JSON in the order given: the order of types is part of a prompt."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """Draws, blocks, data files and samples of every dataset and setting."""
+
+    registry: Registry
+    config: Mapping[str, Any]
+    source: Path = Path("src")
+
+    # --- names ------------------------------------------------------------------------------------
+
+    @cached_property
+    def user(self) -> UserConfig:
+        """The validated user config."""
+        return user_config(self.config)
+
+    @cached_property
+    def code(self) -> Fingerprints:
+        """Fingerprints of the library code."""
+        return Fingerprints(self.source, Path(".cache/fingerprints.json"))
+
+    @cached_property
+    def _strings(self) -> dict[tuple[str, ...], str]:
+        return {}
+
+    def draws(self, setting: str) -> int:
+        """Return the number of draws of a setting: the user's, else the setting's."""
+        own: int | None = self.user.draws.get(setting)
+        return own or self.registry.setting(setting).draws
+
+    def blocks(self, setting: str) -> list[str]:
+        """Return the blocks of a setting: ``1-3``, ``4-6``, ...
+
+        Draws beyond the setting's own number are blocks of one, so that asking for one more leaves all others.
+        """
+        spec, last = self.registry.setting(setting), self.draws(setting)
+        own, step = min(spec.draws, last), spec.draws_per_job
+        blocks = [(first, min(first + step - 1, own)) for first in range(1, own + 1, step)]
+        return [f"{first}-{end}" for first, end in [*blocks, *((n, n) for n in range(own + 1, last + 1))]]
+
+    @staticmethod
+    def block_draws(block: str) -> tuple[int, ...]:
+        """Return the draws of a block."""
+        first, _, last = block.partition("-")
+        return tuple(range(int(first), int(last) + 1))
+
+    def missing(self, dataset: str, splits: Iterable[str]) -> str | None:
+        """Return why splits of a dataset can't be made here, or None. Opens no file."""
+        key = (dataset, *splits)
+        if key not in self._missing:
+            self._missing[key] = why_missing(dataset, self.registry.dataset(dataset), key[1:], self.user)
+        return self._missing[key]
+
+    def blocked(self, dataset: str, setting: str) -> str | None:
+        """Return why the cells of a dataset in a setting can't be made here, or None. Opens no file."""
+        return self.missing(dataset, self.data_files(dataset, setting))
+
+    @cached_property
+    def _missing(self) -> dict[tuple[str, ...], str | None]:
+        return {}
+
+    # --- data and samples -------------------------------------------------------------------------
+
+    def raw_files(self, dataset: str, split: str) -> list[str]:
+        """Return the paths of the raw files of a split."""
+        spec = self.registry.dataset(dataset)
+        if split not in spec.splits:
+            raise ConfigError(
+                f"dataset '{dataset}' has no split '{split}'", fix=f"it has {', '.join(sorted(spec.splits))}"
+            )
+        return [f"results/raw/{dataset}/{name}" for name in spec.splits[split].files]
+
+    def fetch_params(self, dataset: str, file: str) -> str:
+        """Return the params of a raw file: its checksum, and where that is not known, where the file comes from."""
+        spec = self.registry.dataset(dataset)
+        if file not in spec.files:
+            raise ConfigError(f"dataset '{dataset}' has no file '{file}'", fix=did_you_mean(file, spec.files))
+        entry = spec.files[file]
+        if entry.sha256:
+            return params_json({"sha256": entry.sha256})
+        licensed = self.user.licensed.get(dataset)
+        return params_json({**entry.model_dump(mode="json"), "licensed": licensed, "config_mirror": self.user.mirror})
+
+    def own_files(self, dataset: str, file: str) -> list[str]:
+        """Return the paths on this machine that a raw file is copied from: an edit of them reruns what follows."""
+        spec = self.registry.dataset(dataset)
+        sources = spec.files[file].sources if file in spec.files else ()
+        return [str(Path(source.path).expanduser()) for source in sources if source.path]
+
+    def data_params(self, dataset: str, split: str) -> str:
+        """Return the params of a normalised split."""
+        key = ("data", dataset, split)
+        if key not in self._strings:
+            spec: DatasetSpec = self.registry.dataset(dataset)
+            self._strings[key] = params_json(
+                {
+                    "reader": spec.reader,
+                    "options": spec.options,
+                    "split": spec.splits[split].model_dump(mode="json"),
+                    "types": list(spec.types),
+                    "rename": spec.rename,
+                    "drop": spec.drop,
+                    "code": self.code.of(
+                        f"{SCRIPTS}/data.py", f"fewtable.data.readers.{spec.reader.replace('-', '_')}"
+                    ),
+                }
+            )
+        return self._strings[key]
+
+    def data_files(self, dataset: str, setting: str) -> dict[str, str]:
+        """Return split -> data file that a setting's samples name."""
+        spec: SettingSpec = self.registry.setting(setting)
+        splits = [] if spec.sampler.rule == "none" else [spec.support]
+        return {
+            split: f"results/data/{dataset}/{split}.jsonl" for split in dict.fromkeys([*splits, self.query(setting)])
+        }
+
+    def sample_files(self, dataset: str, setting: str) -> list[str]:
+        """Return what a block of samples is drawn from: data files, and raw ones where episodes are official."""
+        spec = self.registry.setting(setting)
+        raw = self.raw_files(dataset, spec.support) if spec.sampler.rule == "official" else []
+        return [*self.data_files(dataset, setting).values(), *raw]
+
+    def query(self, setting: str) -> str:
+        """Return the split that a setting asks: episodes draw support and query from one split."""
+        spec = self.registry.setting(setting)
+        return spec.support if spec.episodic else spec.query.split
+
+    def sample_params(self, dataset: str, setting: str, block: str) -> str:
+        """Return the params of a block of samples."""
+        key = ("sample", dataset, setting, block)
+        if key not in self._strings:
+            spec = self.registry.setting(setting)
+            self._strings[key] = params_json(
+                {
+                    "dataset": dataset,
+                    "setting": spec.model_dump(mode="json", exclude={"title", "draws", "draws_per_job"}),
+                    "types": list(self.registry.dataset(dataset).types),
+                    "draws": self.block_draws(block),
+                    "episodes": json.loads(self.data_params(dataset, spec.support))
+                    if spec.sampler.rule == "official"
+                    else None,
+                    "code": self.code.of(f"{SCRIPTS}/sample.py"),
+                }
+            )
+        return self._strings[key]

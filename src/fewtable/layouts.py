@@ -1,0 +1,195 @@
+"""The typed form of what is shown: tables and figures of cells, statistics of datasets. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from fewtable.specs import Name, Spec
+
+Metric = Literal["strict", "span", "partial"]
+"""Whose F1 is shown."""
+Printed = tuple[float | None, float | None]
+"""A value that a paper prints: [mean, sd or null]."""
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+class RowSpec(Spec):
+    """A row: a method on a backbone."""
+
+    id: Name
+    title: str
+    method: Name
+    backbone: Name
+    backbones: dict[Name, Name] = Field(default_factory=dict)
+    """Dataset -> backbone, where a row changes its backbone with the dataset (cased or uncased BERT)."""
+    baseline: Name | None = None
+    """A method whose cell on the same column and backbone is taken off the row's: the gain (of a transfer, say)."""
+    note: str | None = None
+
+
+class ColumnSpec(Spec):
+    """A column: a dataset in a setting."""
+
+    id: Name
+    title: str
+    group: str = ""
+    dataset: Name
+    setting: Name
+
+
+def cell_key(row: RowSpec, column: ColumnSpec) -> str:
+    """Return DATASET/SETTING/METHOD/BACKBONE of the cell where a row and a column meet."""
+    backbone = row.backbones.get(column.dataset, row.backbone)
+    return f"{column.dataset}/{column.setting}/{row.method}/{backbone}"
+
+
+def baseline_key(row: RowSpec, column: ColumnSpec) -> str | None:
+    """Return the key of the cell that a row's gain in a column is over, None where the row names no baseline."""
+    return cell_key(row.model_copy(update={"method": row.baseline}), column) if row.baseline else None
+
+
+class PrintedSpec(Spec):
+    """Values printed in a paper, by row id and column id."""
+
+    source: str
+    values: dict[Name, dict[Name, Printed]]
+    gains: dict[Name, dict[Name, float]] = Field(default_factory=dict)
+    """The printed gains over the rows' baselines."""
+
+
+class TableSpec(Spec):
+    """config/tables/NAME.yaml: rows x columns of cells and the papers' printed values."""
+
+    title: str
+    caption: str = ""
+    metric: Metric = "strict"
+    rows: tuple[RowSpec, ...]
+    columns: tuple[ColumnSpec, ...]
+    printed: PrintedSpec | None = None
+    compare: tuple[tuple[Name, Name], ...] = ()
+    """Pairs of row ids whose difference is tested (paired randomisation, Holm over the table)."""
+
+    @property
+    def cells(self) -> dict[str, str]:
+        """Place -> cell key: ``row/column``, and ``row/column/baseline`` where the row names one."""
+        places = {}
+        for row, column in product(self.rows, self.columns):
+            places[f"{row.id}/{column.id}"] = cell_key(row, column)
+            if baseline := baseline_key(row, column):
+                places[f"{row.id}/{column.id}/baseline"] = baseline
+        return places
+
+
+# --- figures --------------------------------------------------------------------------------------
+
+PARTS = ("dataset", "setting", "method", "backbone")
+
+
+class PartSpec(Spec):
+    """A panel, a series or a point of the x axis: a title and its share of the four names of a cell."""
+
+    id: Name
+    title: str
+    dataset: Name | None = None
+    setting: Name | None = None
+    method: Name | None = None
+    backbone: Name | None = None
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The names that it gives."""
+        return self.model_dump(include=set(PARTS), exclude_none=True)
+
+
+class FigurePrintedSpec(Spec):
+    """Values printed in a paper, by panel, series and point."""
+
+    source: str
+    values: dict[Name, dict[Name, dict[Name, Printed]]]
+
+
+class FigureSpec(Spec):
+    """config/figures/NAME.yaml: panels of series over points; panel, series and point together name a cell."""
+
+    title: str
+    caption: str = ""
+    kind: Literal["lines", "bars"]
+    metric: Metric = "strict"
+    behind: Metric | None = None
+    """A metric whose bar stands behind that of ``metric``, in a light colour."""
+    x: str
+    """The title of the x axis."""
+    panels: Annotated[tuple[PartSpec, ...], Field(min_length=1)]
+    series: Annotated[tuple[PartSpec, ...], Field(min_length=1, max_length=8)]
+    points: Annotated[tuple[PartSpec, ...], Field(min_length=1)]
+    printed: FigurePrintedSpec | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> FigureSpec:
+        if self.behind and self.kind != "bars":
+            raise ValueError("'behind' is for bars")
+        for parts in product(self.panels, self.series, self.points):
+            given = [name for part in parts for name in part.names]
+            for name in PARTS:
+                if given.count(name) != 1:
+                    place = "/".join(part.id for part in parts)
+                    raise ValueError(f"{place} gives {given.count(name)} names of a {name}, a cell has one")
+        return self
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics that are shown."""
+        return (self.metric, self.behind) if self.behind else (self.metric,)
+
+    @property
+    def cells(self) -> dict[str, str]:
+        """Place (``panel/series/point``) -> cell key."""
+        places = {}
+        for parts in product(self.panels, self.series, self.points):
+            names = {name: value for part in parts for name, value in part.names.items()}
+            places["/".join(part.id for part in parts)] = "/".join(names[name] for name in PARTS)
+        return places
+
+
+# --- statistics -----------------------------------------------------------------------------------
+
+
+class CorpusSpec(Spec):
+    """A row of a table of statistics: a dataset."""
+
+    id: Name
+    title: str
+    dataset: Name
+    note: str | None = None
+
+
+class CountSpec(Spec):
+    """A column of a table of statistics: what is counted, over which splits."""
+
+    id: Name
+    title: str
+    count: Literal["sentences", "types", "tokens", "entities"]
+    """Sentences, types with a mention, and the mean number of tokens or entities of a sentence."""
+    splits: tuple[Name, ...] = ()
+    """The splits that are counted together; all of the dataset's when left empty."""
+
+
+class CountsPrintedSpec(Spec):
+    """Counts printed in a paper: row id -> column id -> count."""
+
+    source: str
+    values: dict[Name, dict[Name, float]]
+
+
+class StatisticsSpec(Spec):
+    """config/statistics/NAME.yaml: datasets x counts, computed from the data, beside the paper's printed counts."""
+
+    title: str
+    caption: str = ""
+    rows: tuple[CorpusSpec, ...]
+    columns: tuple[CountSpec, ...]
+    printed: CountsPrintedSpec | None = None
