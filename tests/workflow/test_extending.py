@@ -25,7 +25,7 @@ Anna B-NAME
 FORMAT = '''"""Entities as ``text=type`` pairs."""
 
 from fewtable.corpus import Entity
-from fewtable.formats.base import Dropped, Example, Parsed
+from fewtable.formats.base import Dropped, Example, Format, Parsed
 from fewtable.specs import Spec
 
 
@@ -33,7 +33,7 @@ class Options(Spec):
     """None."""
 
 
-class Pairs:
+class Pairs(Format):
     Options = Options
     kind = "text"
     uses = frozenset({"words"})

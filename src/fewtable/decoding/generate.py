@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,21 +57,22 @@ def generate(
         stop: ids of the tokens that end an answer.
     """
     import torch
+    from transformers import GenerationConfig
 
     whole = bool(model.config.is_encoder_decoder)
     filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop[0]
-    settings = copy.deepcopy(model.generation_config)
-    settings.update(
+    own = model.generation_config
+    # Of the model's own settings only the tokens: BART's forbid a repeated trigram, and clauses repeat " is a".
+    settings = GenerationConfig(
         max_new_tokens=options.max_new_tokens,
-        max_length=None,
         num_beams=options.beams,
         length_penalty=options.length_penalty,
         do_sample=False,
-        temperature=None,
-        top_k=None,
-        top_p=None,
         pad_token_id=filler,
         eos_token_id=list(stop),
+        bos_token_id=own.bos_token_id,
+        decoder_start_token_id=own.decoder_start_token_id,
+        forced_bos_token_id=own.forced_bos_token_id,
     )
     answers = [""] * len(prompts)
     for batch in layout([len(p) for p in prompts], options.batch_size):

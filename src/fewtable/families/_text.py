@@ -41,6 +41,8 @@ class TextSession(ABC):
         self.spec = job.spec
         self.device = pick_device()
         self.tokenizer: Any = AutoTokenizer.from_pretrained(job.backbone, use_fast=True)
+        self.labels: tuple[str, ...] = ()
+        self._plain = self.tokenizer
         self._options = options
         self._generation = generation
         self._device_batch = job.device_batch
@@ -80,7 +82,11 @@ class TextSession(ABC):
         Raises:
             ConfigError: the support is empty, or the loss is not finite.
         """
-        rows = self._rows(self._format(task), task.support)
+        from fewtable.training.labels import read_labels, write_labels
+
+        form = self._format(task)
+        self._speak((*read_labels(fit.init), *form.tokens))
+        rows = self._rows(form, task)
         if not rows:
             raise ConfigError(
                 f"family '{self.spec.family}' learns from examples and the support has none",
@@ -91,10 +97,15 @@ class TextSession(ABC):
             loop = Loop(self._options, fit.seed, fit.log, fit.checkpoint, self._device_batch, SAVE_EVERY)
             train(model, rows, self.loss(model), loop)
             self.save(model, fit.model)
+            if self.labels:
+                write_labels(fit.model, self.labels, model.config)
 
     def decode(self, task: Task, model: Path) -> Iterator[Any]:
         """Answer the query; the answers are yielded when all are there, since batches go by length."""
+        from fewtable.training.labels import read_labels
+
         form = self._format(task)
+        self._speak(read_labels(model))
         prompts = [self.prompt(_query(form, sentence.words, sentence.id)) for sentence in task.query]
         with self.trained(model) as trained:
             yield from generate(trained, self.tokenizer, prompts, self._generation, self.stop)
@@ -103,10 +114,25 @@ class TextSession(ABC):
         types = set(task.types)
         return make_format(self.spec.format, [t for t in entity_types(self.spec.types) if t.name in types])
 
-    def _rows(self, form: Format, sentences: Sequence[Sentence]) -> list[Row]:
+    def _speak(self, labels: Sequence[str]) -> None:
+        """Make the tokenizer that of a model with these label tokens, the first of each kind."""
+        from fewtable.training.labels import with_labels
+
+        self.labels = tuple(dict.fromkeys(labels))
+        self.tokenizer = with_labels(self._plain, self.labels) if self.labels else self._plain
+
+    def _rows(self, form: Format, task: Task) -> list[Row]:
         from fewtable.training.sft import Row
 
-        return [Row(self.prompt(e), self.answer(e)) for s in sentences for e in form.render(s)]
+        return [Row(self.prompt(e), self.answer(e)) for e in form.examples(task.support, task.draw)]
+
+    def _grown(self, model: Any, known: Sequence[str], seed: int) -> Any:
+        """Return a model whose weights are all its own with random rows for the labels after the ``known`` ones."""
+        from fewtable.training.labels import grow
+
+        if len(known) < len(self.labels):
+            grow(model, len(self._plain) + len(known), len(self.tokenizer), seed)
+        return model
 
 
 def _query(form: Format, words: tuple[str, ...], identity: str) -> Example:

@@ -102,21 +102,40 @@ class _Session(TextSession):
 
     def start(self, fit: Fit) -> AbstractContextManager[Any]:
         lora = self._train.lora
-        if lora is None:
-            return self._start_full(fit)
+        return self._start_full(fit) if lora is None else self._start_adapters(fit, lora)
+
+    @contextmanager
+    def _start_adapters(self, fit: Fit, lora: Lora) -> Iterator[Any]:
         from fewtable.training.weights import adapted
 
-        return adapted(self._backbone(), lora.model_dump(), fit.seed, fit.init)
+        base = self._backbone()
+        with (
+            self._widened(base, fit.seed, fit.init) as rows,
+            adapted(base, lora.model_dump(), fit.seed, fit.init) as model,
+        ):
+            for row in rows:
+                row.requires_grad_(True)  # adapters freeze all else
+            yield model
+
+    def _widened(self, base: Any, seed: int, init: Path | None) -> AbstractContextManager[Any]:
+        from fewtable.training.labels import widened
+
+        return widened(base, len(self._plain), len(self.labels), seed, init)
 
     @contextmanager
     def _start_full(self, fit: Fit) -> Iterator[Any]:
+        from fewtable.training.labels import put_rows, read_labels, read_rows
         from fewtable.training.weights import has_adapter, merged
 
+        known = read_labels(fit.init)
         if fit.init is not None and has_adapter(fit.init):
             with merged(self._load(self.folder, "float32"), fit.init) as model:
+                self._grown(model, (), fit.seed)
+                if known:
+                    put_rows(model, len(self._plain), read_rows(fit.init))
                 yield model
         else:
-            yield self._load(fit.init or self.folder, "float32")
+            yield self._grown(self._load(fit.init or self.folder, "float32"), known, fit.seed)
 
     def loss(self, model: Any) -> Loss:
         from fewtable.training.sft import causal_loss
@@ -126,10 +145,13 @@ class _Session(TextSession):
         return causal_loss(plain, self.tokenizer.eos_token_id, autocast=autocast)
 
     def save(self, model: Any, folder: Path) -> None:
+        from fewtable.training.labels import save_rows
         from fewtable.training.weights import save_adapter, save_model
 
         if self._train.lora:
             save_adapter(model, folder, self.spec.backbone)
+            if self.labels:
+                save_rows(model.get_base_model(), folder)
         else:
             save_model(model, folder)
 
@@ -138,7 +160,8 @@ class _Session(TextSession):
         from fewtable.training.weights import has_adapter, merged
 
         if has_adapter(folder):
-            with merged(self._backbone(), folder) as model:
+            base = self._backbone()
+            with self._widened(base, 0, folder), merged(base, folder) as model:
                 yield model
         else:
             yield self._load(folder, self.spec.dtype)

@@ -55,7 +55,9 @@ class _Session(TextSession):
 
     @contextmanager
     def start(self, fit: Fit) -> Iterator[Any]:
-        yield self._load(fit.init or self.folder, "float32")
+        from fewtable.training.labels import read_labels
+
+        yield self._grown(self._load(fit.init or self.folder, "float32"), read_labels(fit.init), fit.seed)
 
     def loss(self, model: Any) -> Loss:
         from fewtable.training.sft import seq2seq_loss
@@ -76,7 +78,11 @@ class _Session(TextSession):
 
         from fewtable.training.weights import load_model
 
-        return load_model(AutoModelForSeq2SeqLM, folder, dtype, self.device)
+        model = load_model(AutoModelForSeq2SeqLM, folder, dtype, self.device)
+        # BART's answers begin with <s>, in training too; transformers no longer keeps this in the model's config.
+        first = self.tokenizer(text_target="")["input_ids"][0]
+        model.generation_config.forced_bos_token_id = first if first == self.tokenizer.bos_token_id else None
+        return model
 
 
 def load(job: Job) -> _Session:

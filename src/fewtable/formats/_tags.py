@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from fewtable.corpus import EntityType, Scheme, Sentence, tags_to_entities
 from fewtable.files import dumps
-from fewtable.formats.base import Dropped, Example, Parsed
+from fewtable.formats.base import Dropped, Example, Format, Parsed
 from fewtable.specs import Spec
 
 ReadTag = Callable[[str, str], tuple[str, str | None]]
@@ -18,7 +18,7 @@ class Options(Spec):
     """Formats without text have no options."""
 
 
-class Wordwise:
+class Wordwise(Format):
     """A format whose methods read words and show no text of a type to a model."""
 
     Options: ClassVar[type[Spec]] = Options

@@ -1,6 +1,6 @@
 """What a format is: how a sentence and types become text (or tags), and how an output is parsed back.
 
-A format is one module of this package with a module-level ``FORMAT``: a class that follows ``Format``.
+A format is one module of this package with a module-level ``FORMAT``: a subclass of ``Format``.
 Formats import neither torch nor transformers.
 """
 
@@ -48,11 +48,22 @@ class Format(Protocol):
     """The parts of a type that the format shows to the model: of {"words", "definition"}."""
     parsing: ClassVar[frozenset[str]]
     """The options that only parse reads: a change of them trains and decodes nothing anew."""
+    tokens: Sequence[str] = ()
+    """Texts in prompts and answers that the tokenizer is to know as one token each."""
 
     def __init__(self, types: Sequence[EntityType], options: Spec) -> None: ...
 
     def render(self, sentence: Sentence) -> Sequence[Example]:
         """Return the queries of a sentence: one, or one a type. Tag formats return none."""
+
+    def examples(self, support: Sequence[Sentence], seed: int) -> Sequence[Example]:
+        """Return what a model is trained on: the queries, and what a format adds for the support as a whole.
+
+        Args:
+            support: the sentences of a draw.
+            seed: decides what is random here; the draw's number, alike for all methods and backbones.
+        """
+        return [example for sentence in support for example in self.render(sentence)]
 
     def parse(self, words: Sequence[str], output: Any) -> Parsed:
         """Read a model's output for a sentence. Total: any JSON value gives a result, never an exception."""

@@ -21,6 +21,8 @@ def load_model(kind: Any, folder: Path, dtype: str, device: torch.device) -> Any
     attention = {"attn_implementation": "eager"} if device.type == "cpu" else {}
     model = kind.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True, **attention)
     head = model.get_output_embeddings()
+    # transformers calls every T5 tied. A resize would tie v1.1 by that word and lose its head.
+    model.config.tie_word_embeddings = head.weight is model.get_input_embeddings().weight
     # A bf16 product of frozen weights with a strided slice, as generation makes it, is 130 times slower on a CPU.
     head.register_forward_pre_hook(lambda module, inputs: (inputs[0].contiguous(),))
     return model.to(device).eval()

@@ -93,7 +93,7 @@ def test_seq2seq_loss_is_transformers_own_sum(folders: dict[str, Path]) -> None:
 def test_accumulation_gives_the_same_gradient(folders: dict[str, Path], kind: str) -> None:
     made = session(folders, kind, lora=None) if kind == "causal" else session(folders, kind)
     model = made._load(folders[kind], "float32")
-    rows = made._rows(made._format(TASK), SUPPORT)
+    rows = made._rows(made._format(TASK), TASK)
     grads = []
     for size in (3, 1):
         model.zero_grad()
@@ -107,7 +107,7 @@ def test_only_adapters_get_a_gradient(folders: dict[str, Path], tmp_path: Path) 
     made = session(folders, "causal")
     before = {n: p.clone() for n, p in made._backbone().named_parameters()}
     with made.start(tiny_text.fit(tmp_path)) as model:
-        total, _ = made.loss(model)(made._rows(made._format(TASK), SUPPORT))
+        total, _ = made.loss(model)(made._rows(made._format(TASK), TASK))
         total.backward()
         touched = {n for n, p in model.named_parameters() if p.grad is not None}
         learned = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}

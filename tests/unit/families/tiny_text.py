@@ -19,11 +19,15 @@ from fewtable.specs import RunSpec
 SPECIAL = ("<pad>", "</s>", "<unk>")
 
 
-def tokenizer(sentences: Sequence[Any], types: dict[str, str], *, ended: bool) -> PreTrainedTokenizerFast:
-    """A tokenizer whose vocabulary is that of the sentences' prompts and answers."""
-    form = FORMAT([EntityType(n, w, "") for n, w in types.items()], Options())
-    examples = [e for s in sentences for e in form.render(s)]
-    words = {w for e in examples for w in (e.prompt + CUE + " " + e.target).split()}
+def tokenizer(
+    sentences: Sequence[Any], types: dict[str, str], *, ended: bool, form: dict[str, Any] | None = None
+) -> PreTrainedTokenizerFast:
+    """A tokenizer whose vocabulary is that of the sentences' prompts and answers, added tokens left out."""
+    made = FORMAT([EntityType(n, w, "") for n, w in types.items()], Options.model_validate(form or {}))
+    texts = [e.prompt + CUE + " " + e.target for e in made.examples(sentences, 1)]
+    for token in made.tokens:
+        texts = [text.replace(token, " ") for text in texts]
+    words = {w for text in texts for w in text.split()}
     vocabulary = {w: i for i, w in enumerate([*SPECIAL, *sorted(words)])}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -34,32 +38,52 @@ def tokenizer(sentences: Sequence[Any], types: dict[str, str], *, ended: bool) -
     )  # fmt: skip
 
 
-def build(folder: Path, kind: str, sentences: Sequence[Any], types: dict[str, str], size: int = 64) -> Path:
+def build(
+    folder: Path,
+    kind: str,
+    sentences: Sequence[Any],
+    types: dict[str, str],
+    size: int = 64,
+    form: dict[str, Any] | None = None,
+    *,
+    tied: bool = True,
+) -> Path:
     """Write a model of two layers to ``folder``."""
-    made = tokenizer(sentences, types, ended=kind == "seq2seq")
+    made = tokenizer(sentences, types, ended=kind == "seq2seq", form=form)
     torch.manual_seed(0)
     names = {"pad_token_id": 0, "eos_token_id": 1, "vocab_size": len(made)}
     if kind == "seq2seq":
         config = T5Config(
             d_model=size, d_ff=2 * size, d_kv=size // 4, num_layers=2, num_heads=4, dropout_rate=0.0,
-            decoder_start_token_id=0, **names,
+            decoder_start_token_id=0, tie_word_embeddings=tied, **names,
         )  # fmt: skip
-        T5ForConditionalGeneration(config).save_pretrained(folder)
+        model = T5ForConditionalGeneration(config)
+        if not tied:  # transformers ties a T5 that is made here, whatever its config says
+            model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+            model.config.tie_word_embeddings = False
+        model.save_pretrained(folder)
     else:
         config = LlamaConfig(
             hidden_size=size, intermediate_size=2 * size, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, tie_word_embeddings=True, bos_token_id=None, **names,
+            num_key_value_heads=2, tie_word_embeddings=tied, bos_token_id=None, **names,
         )  # fmt: skip
         LlamaForCausalLM(config).save_pretrained(folder)
     made.save_pretrained(folder)
     return folder
 
 
-def job(folder: Path, family: str, types: dict[str, str], train: dict[str, Any], **decode: Any) -> Job:
+def job(
+    folder: Path,
+    family: str,
+    types: dict[str, str],
+    train: dict[str, Any],
+    form: dict[str, Any] | None = None,
+    **decode: Any,
+) -> Job:
     spec = RunSpec(
         dataset="toy", setting="5-shot", method="m", backbone="tiny", draws=(1,),
         types={n: {"words": w} for n, w in types.items()}, family=family,
-        format={"name": "instructionner"}, train=train, dtype="float32",
+        format={"name": "instructionner", **(form or {})}, train=train, dtype="float32",
         decoding={"max_new_tokens": 40, **decode}, code="",
     )  # fmt: skip
     return Job(spec=spec, backbone=folder, device_batch=train.get("batch_size", 4))
