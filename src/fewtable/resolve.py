@@ -68,11 +68,13 @@ def resolve(registry: Registry, user: UserConfig, run: Run) -> Method:
     options = dict(value["format"])
     name = str(options.pop("name", ""))
     format_class = find_module("formats", name, f"{where}:format.name").FORMAT
-    if format_class.kind != family.OUTPUT:
+    kinds = {family.OUTPUT} if isinstance(family.OUTPUT, str) else family.OUTPUT
+    if format_class.kind not in kinds:
+        written = " or ".join(sorted(kinds))
         raise ConfigError(
-            f"family '{spec.family}' writes {family.OUTPUT}, format '{name}' reads {format_class.kind}",
+            f"family '{spec.family}' writes {written}, format '{name}' reads {format_class.kind}",
             where=f"{where}:format.name",
-            fix=f"a format of kind '{family.OUTPUT}'",
+            fix=f"a format of kind '{written}'",
         )
     _check_backbone(registry, run, family.BACKBONES)
     init = spec.init

@@ -60,3 +60,19 @@ def test_structshot_is_nnshot_decoded_otherwise(root: Path, backbone: str) -> No
 def test_protobert_trains_on_episodes_in_the_setting_full_alone(root: Path) -> None:
     assert resolved(root, "protobert", "10-shot", "bert-base-uncased").train["adapt"] is None
     assert resolved(root, "protobert", "full", "bert-base-uncased").train["adapt"]["episodes"] == 80000
+
+
+def test_nothing_is_trained_on_the_target_of_neigh_tag_and_mp_nsp(root: Path) -> None:
+    for method, source in (("neigh-tag", "conll2003"), ("mp-nsp", "fewnerd")):
+        target, origin = (resolved(root, m, "10-shot", "bert-base-cased") for m in (method, f"{method}-source"))
+        assert target.init == Run(source, "full", f"{method}-source", "bert-base-cased")
+        assert origin.init is None
+        assert target.train == {**origin.train, "adapt": None}
+        assert origin.train["adapt"]["lr"] == 5e-5
+
+
+@pytest.mark.parametrize(
+    ("setting", "groups"), [("5-shot", 1), ("10-shot", 2), ("20-shot", 4), ("50-shot", 10), ("500-shot", 100)]
+)
+def test_mp_nsp_has_a_group_for_five_mentions_a_type(root: Path, setting: str, groups: int) -> None:
+    assert resolved(root, "mp-nsp", setting, "bert-base-cased").decode["groups"] == groups

@@ -113,7 +113,7 @@ def test_words_whose_class_has_no_support_do_not_count(folder: Path) -> None:
 
 def test_two_episodes_weigh_as_two_batches_of_one(folder: Path) -> None:
     encoder = Encoder(folder, "float32")
-    gold = word_classes(SUPPORT[0], TYPES, (0, 1, 2, 3))
+    gold = word_classes(SUPPORT[0], ("O", *TYPES), (0, 1, 2, 3), "io")
     assert gold == [1, 0, 2, 2]
     (window,) = encoder.windows(SUPPORT[0].words)
     states = encoder.states([window])

@@ -59,10 +59,12 @@ def build_bart(folder: Path, words: Iterable[str], size: int = 64) -> Path:
     return folder
 
 
-def job(backbone: Path, family: str, train: dict[str, Any], decode: dict[str, Any] | None = None) -> Job:
+def job(
+    backbone: Path, family: str, train: dict[str, Any], decode: dict[str, Any] | None = None, tags: str = "io"
+) -> Job:
     spec = RunSpec(
-        dataset="d", setting="s", method="m", backbone="b", draws=(1,), types={}, family=family, format={},
-        train=train, decoding=decode, dtype="float32", code="",
+        dataset="d", setting="s", method="m", backbone="b", draws=(1,), types={}, family=family,
+        format={"name": tags}, train=train, decoding=decode, dtype="float32", code="",
     )  # fmt: skip
     return Job(spec, backbone, device_batch=16)
 
