@@ -53,8 +53,8 @@ def test_a_transfer_row_goes_on_from_the_same_method(root: Path, method: str, ba
 def test_structshot_is_nnshot_decoded_otherwise(root: Path, backbone: str) -> None:
     near, struct = (resolved(root, m, "5-shot", backbone) for m in ("nnshot", "structshot"))
     assert near.train == struct.train
-    assert near.decode == {"tau": None}
-    assert struct.decode == {"tau": 0.05 if near.train["normalise"] else 0.32}
+    assert near.decode == {"tau": None, "neighbours": None, "groups": 1}
+    assert struct.decode == {**near.decode, "tau": 0.05 if near.train["normalise"] else 0.32}
 
 
 def test_protobert_trains_on_episodes_in_the_setting_full_alone(root: Path) -> None:
