@@ -5,8 +5,8 @@ hyper-parameters); torch and transformers are imported inside functions. It defi
 
 - ``Train`` and ``Decode``: pydantic specs of its hyper-parameters (``fewtable.specs.Spec`` subclasses),
 - ``BACKBONES``: the kinds of backbone that it accepts,
-- ``OUTPUT``: the kind of output that it writes, which its format must parse (``text``, ``bio``, ``io``, ``spans``);
-  a set of kinds when the format chooses among them,
+- ``OUTPUT``: the kind of output that it writes, which its format must parse (``text``, ``bio``, ``io``, ``spans``,
+  ``pointers``); a set of kinds when the format chooses among them,
 - ``load(job)``: a Session.
 """
 

@@ -43,7 +43,7 @@ class Format(Protocol):
 
     Options: ClassVar[type[Spec]]
     kind: ClassVar[str]
-    """What an output is: ``text``, ``bio`` or ``io`` tags, ``spans``. A family names the kind that it writes."""
+    """What an output is: ``text``, ``bio`` or ``io`` tags, ``spans`` or ``pointers``. A family names its kind."""
     uses: ClassVar[frozenset[str]]
     """The parts of a type that the format shows to the model: of {"words", "definition"}."""
     parsing: ClassVar[frozenset[str]]

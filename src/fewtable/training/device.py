@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from contextlib import AbstractContextManager
 
 import torch
 
@@ -14,3 +16,8 @@ def pick_device() -> torch.device:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     return torch.device("cuda")
+
+
+def precision(device: torch.device, *, autocast: bool) -> AbstractContextManager[object]:
+    """Return the context of a forward: bfloat16 over float32 weights (autocast), or the weights' own precision."""
+    return torch.autocast(device.type, torch.bfloat16) if autocast else contextlib.nullcontext()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from fewtable.decoding.generate import pad
 from fewtable.errors import ConfigError
+from fewtable.training.device import precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def causal_loss(model: Any, filler: int, *, autocast: bool) -> Loss:
         answers = torch.zeros_like(mask, dtype=torch.bool)
         for number, row in enumerate(rows):
             answers[number, len(row.prompt) : len(row.prompt) + len(row.answer)] = True
-        with _precision(model, autocast):
+        with precision(model.device, autocast=autocast):
             hidden = model.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
             logits = model.get_output_embeddings()(hidden[:, :-1][answers[:, 1:]])
         return cross_entropy(logits.float(), ids[answers], reduction="sum"), float(answers.sum())
@@ -61,7 +61,7 @@ def seq2seq_loss(model: Any, filler: int, *, autocast: bool) -> Loss:
         ids, mask = pad([r.prompt for r in rows], filler, left=False)
         labels, real = pad([r.answer for r in rows], -100, left=False)
         labels = labels.to(model.device)
-        with _precision(model, autocast):
+        with precision(model.device, autocast=autocast):
             output = model(
                 input_ids=ids.to(model.device),
                 attention_mask=mask.to(model.device),
@@ -71,7 +71,3 @@ def seq2seq_loss(model: Any, filler: int, *, autocast: bool) -> Loss:
         return cross_entropy(output.logits.float().flatten(0, 1), labels.flatten(), reduction="sum"), float(real.sum())
 
     return loss
-
-
-def _precision(model: Any, autocast: bool) -> Any:
-    return torch.autocast(model.device.type, torch.bfloat16) if autocast else contextlib.nullcontext()
