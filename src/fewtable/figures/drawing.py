@@ -125,6 +125,7 @@ def _lines(figure: Figure, panel: PartSpec, area: Axes) -> None:
             **_line_style(index),
         )
         drawn[0].set_gid(f"{panel.id}.{one.id}")
+        drawn[2][0].set_gid(f"{panel.id}.{one.id}.sd")
     area.set_xlim(-0.4, len(figure.spec.points) - 0.6)
 
 

@@ -92,6 +92,7 @@ def from_params(params: Mapping[str, Any], results: Path) -> Statistics:
 
 
 def _stats(path: Path, split: str) -> SplitStats:
+    """Count a split; its types are those with a mention."""
     sentences = read_sentences(path)
     return split_stats(split, sentences, sorted({entity.type for s in sentences for entity in s.entities}))
 
@@ -102,7 +103,7 @@ def count(column: CountSpec, stats: Sequence[SplitStats]) -> float:
     if column.count == "sentences":
         return sentences
     if column.count == "types":
-        return len({name for s in stats for name, mentions in s.types.items() if mentions})
+        return len({name for s in stats for name in s.types})
     total = sum(s.tokens if column.count == "tokens" else s.entities for s in stats)
     return total / sentences if sentences else 0.0
 

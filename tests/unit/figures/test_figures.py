@@ -99,6 +99,11 @@ def test_every_series_is_drawn_at_its_values(cells: dict[str, Any]) -> None:
     heights = [float(mark[0].attrib["y"]) for mark in markers.values()]
     means = [cells[f"toy/2-shot/{key}"]["metrics"]["strict.f1"]["mean"] for key in ("lexicon/none", "lc-bert/minilm")]
     assert means[0] < means[1] and heights[0] > heights[1], "higher is better, and y grows downwards"
+    point = (heights[0] - heights[1]) / (means[1] - means[0])
+    bar = next(found["toy.lc-bert.sd"].iter(f"{SVG}path")).attrib["d"]
+    ys = [float(y) for y in re.findall(r"[ML] [\d.]+ ([\d.]+)", bar)]
+    sd = cells["toy/2-shot/lc-bert/minilm"]["metrics"]["strict.f1"]["sd"]
+    assert max(ys) - min(ys) == pytest.approx(2 * sd * point, rel=0.01), "the error bar is one deviation to each side"
 
 
 def test_bars_stand_before_each_other_and_gaps_stay_empty(cells: dict[str, Any]) -> None:
@@ -131,7 +136,7 @@ def test_the_same_numbers_give_the_same_bytes(cells: dict[str, Any], results: Pa
     figure = build("toy", spec(), cells)
     assert all(draw(figure, form) == draw(figure, form) for form in ("svg", "png"))  # type: ignore[arg-type]
     assert b"<dc:date>" not in draw(figure, "svg")
-    (tmp_path / "matplotlibrc").write_text("lines.linewidth: 9\nsvg.hashsalt: other\nfont.size: 20\n")
+    (tmp_path / "matplotlibrc").write_text("figure.facecolor: black\nxtick.color: red\nsvg.hashsalt: other\n")
     params = {"name": "toy", "figure": spec().model_dump(mode="json"), "blocked": {}}
     command = [sys.executable, str(root / "workflow/scripts/figure.py"), "--spec", json.dumps(params)]
     command += ["--results", str(results), "--output", str(tmp_path / "paper/toy")]
