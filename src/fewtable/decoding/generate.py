@@ -50,7 +50,8 @@ def generate(
     """Return the model's answers, special tokens left out and all else untouched.
 
     Args:
-        model: a transformers model that generates, decoder-only or encoder-decoder.
+        model: a transformers model that generates, decoder-only or encoder-decoder. What ``options`` don't say is
+            as its own generation config has it.
         tokenizer: the model's.
         prompts: token ids, one list a prompt.
         options: layout and search.
@@ -61,8 +62,6 @@ def generate(
 
     whole = bool(model.config.is_encoder_decoder)
     filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop[0]
-    own = model.generation_config
-    # Of the model's own settings only the tokens: BART's forbid a repeated trigram, and clauses repeat " is a".
     settings = GenerationConfig(
         max_new_tokens=options.max_new_tokens,
         num_beams=options.beams,
@@ -70,9 +69,6 @@ def generate(
         do_sample=False,
         pad_token_id=filler,
         eos_token_id=list(stop),
-        bos_token_id=own.bos_token_id,
-        decoder_start_token_id=own.decoder_start_token_id,
-        forced_bos_token_id=own.forced_bos_token_id,
     )
     answers = [""] * len(prompts)
     for batch in layout([len(p) for p in prompts], options.batch_size):

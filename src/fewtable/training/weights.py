@@ -17,9 +17,16 @@ ADAPTER = "adapter_config.json"
 
 def load_model(kind: Any, folder: Path, dtype: str, device: torch.device) -> Any:
     """Load a transformers model of an auto class ``kind`` onto ``device``."""
+    from transformers import GenerationConfig
+
     # Eager attention is the faster one for short texts on a CPU (docs/decisions/training.md).
     attention = {"attn_implementation": "eager"} if device.type == "cpu" else {}
     model = kind.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True, **attention)
+    # Only the tokens of the checkpoint's own settings: BART-large's forbid an answer to repeat any three tokens.
+    own = model.generation_config
+    model.generation_config = GenerationConfig(
+        bos_token_id=own.bos_token_id, decoder_start_token_id=own.decoder_start_token_id
+    )
     head = model.get_output_embeddings()
     # transformers calls every T5 tied. A resize would tie v1.1 by that word and lose its head.
     model.config.tie_word_embeddings = head.weight is model.get_input_embeddings().weight

@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fewtable.corpus import Entity, EntityType, Sentence, drop_overlaps
-from fewtable.data.normalise import normalise
 from fewtable.errors import ConfigError
 from fewtable.formats.instructionner import FORMAT, Options, occurrences
-from fewtable.registry import Registry
 
 RESTAURANT = {
     "Rating": "rating",
@@ -148,52 +144,3 @@ def test_parse_is_total_and_stays_inside_the_words(words, output, mode, flat, em
         assert 0 <= start < end <= len(words) and kind in RESTAURANT
     if flat:
         assert len(drop_overlaps(parsed.entities)) == len(parsed.entities)
-
-
-def cause(sentence: Sentence, mode: str) -> str | None:
-    """Why the format cannot carry a sentence; None when nothing excuses it."""
-    surfaces = [" ".join(sentence.words[s:e]) for s, e, _ in sentence.entities]
-    if len({e[:2] for e in sentence.entities}) < len(sentence.entities):
-        return "two types on one span"
-    if any("," in s for s in surfaces) and mode == "paper":
-        return "comma in a surface"
-    spans = {e[:2] for e in sentence.entities}
-    for surface in set(surfaces):
-        found = occurrences(sentence.words, surface)
-        taken = [span for span in found if span in spans]
-        if found[: len(taken)] != taken:
-            return "recurring surface"
-    return None
-
-
-@pytest.fixture(scope="module")
-def corpora(root, mirror) -> dict[str, list[Sentence]]:
-    """About 300 sentences of the first split of every corpus that the mirror has."""
-    registry, found = Registry(root / "config"), {}
-    for name in registry.names("datasets"):
-        spec = registry.dataset(name)
-        split = min(spec.splits)
-        raw = {f: mirror / (spec.files[f].mirror or "?") for f in spec.splits[split].files}
-        if all(path.exists() for path in raw.values()):
-            sentences = normalise(name, spec, split, raw)
-            found[name] = sentences[:: max(1, len(sentences) // 300)]
-    return found
-
-
-@pytest.mark.shared
-@pytest.mark.parametrize("mode", ["paper", "robust"])
-def test_real_sentences_come_back(root, corpora, mode):
-    registry, exceptions = Registry(root / "config"), Counter()
-    for name, sentences in corpora.items():
-        types = registry.dataset(name).types
-        form = make({n: t.words for n, t in types.items()}, parse=mode)
-        for sentence in sentences:
-            parsed = form.parse(sentence.words, form.render(sentence)[0].target)
-            if (parsed.entities, parsed.dropped) != (sentence.entities, ()):
-                why = cause(sentence, mode)
-                assert why, (name, sentence, parsed)
-                exceptions[why] += 1
-    seen = sum(map(len, corpora.values()))
-    print(mode, {"corpora": len(corpora), "sentences": seen, **exceptions})
-    assert len(corpora) > 20
-    assert exceptions.total() < 0.1 * seen
