@@ -77,6 +77,8 @@ class Encoder:
         self._layers = layers
         self._autocast = dtype == "bfloat16"
         self._head, self._tail = self._special_tokens()
+        self.tail = len(self._tail)
+        """Number of special tokens after a text's pieces."""
         limit = int(getattr(model.config, "max_position_embeddings", window))
         self._room = min(window, limit) - len(self._head) - len(self._tail) - markers
         self._pad = self._tokenizer.pad_token_id or 0

@@ -62,8 +62,8 @@ def test_protobert_trains_on_episodes_in_the_setting_full_alone(root: Path) -> N
     assert resolved(root, "protobert", "full", "bert-base-uncased").train["adapt"]["episodes"] == 80000
 
 
-def test_nothing_is_trained_on_the_target_of_neigh_tag_and_mp_nsp(root: Path) -> None:
-    for method, source in (("neigh-tag", "conll2003"), ("mp-nsp", "fewnerd")):
+def test_nothing_is_trained_on_the_target_of_training_free_methods(root: Path) -> None:
+    for method, source in (("neigh-tag", "conll2003"), ("mp-nsp", "fewnerd"), ("example-ner", "conll2003")):
         target, origin = (resolved(root, m, "10-shot", "bert-base-cased") for m in (method, f"{method}-source"))
         assert target.init == Run(source, "full", f"{method}-source", "bert-base-cased")
         assert origin.init is None
