@@ -126,7 +126,7 @@ def _check_runs(plan: Plan, kind: str, name: str, found: Findings) -> None:
         plan.method(run)
         plan.blocks(run.setting)
         cell = f"{name}: {run.key}"
-        if reason := plan.blocked(run.dataset, run.setting):
+        if reason := plan.unavailable(run):
             found.blocked.setdefault(reason, []).append(cell)
         backbone = plan.registry.backbone(run.backbone)
         if backbone.hub and not Path(f"results/backbones/{run.backbone}").exists():

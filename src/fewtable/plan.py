@@ -81,12 +81,21 @@ class Plan(DataPlan):
 
     def cells(self, kind: str, name: str) -> list[Run]:
         """Return the runs of a table or figure that can be made, each once, in order."""
-        runs = (run for run in self.runs(kind, name).values() if self.blocked(run.dataset, run.setting) is None)
+        runs = (run for run in self.runs(kind, name).values() if self.unavailable(run) is None)
         return list(dict.fromkeys(runs))
 
     def _blocked_places(self, kind: str, name: str) -> dict[str, str]:
-        places = ((place, self.blocked(run.dataset, run.setting)) for place, run in self.runs(kind, name).items())
+        places = ((place, self.unavailable(run)) for place, run in self.runs(kind, name).items())
         return {place: reason for place, reason in places if reason is not None}
+
+    def unavailable(self, run: Run) -> str | None:
+        """Return why a cell can't be made here, or None: its own data is missing, or that of a run it starts from."""
+        stage: Run | None = run
+        while stage is not None:
+            if reason := self.blocked(stage.dataset, stage.setting):
+                return reason
+            stage = self.method(stage).init
+        return None
 
     def table_params(self, name: str) -> str:
         """Return the params of a table: its layout, printed values, method titles and notes, blocked cells."""

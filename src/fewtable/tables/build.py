@@ -148,10 +148,9 @@ def _notes(
             text = f"Not comparable, kept out of the main columns: {', '.join(entry.apart)}."
             yield from ((row_id, text), (place, text))
         elif entry.status == "licence":
-            dataset = entry.key.partition("/")[0]
-            yield place, f"{dataset} must be licensed and is not there ({blocked[place]})."
+            yield place, f"A corpus that must be licensed is not there ({blocked[place]})."
         elif entry.status == "missing" and place in blocked:
-            yield place, f"{entry.key.partition('/')[0]} is not there ({blocked[place]})."
+            yield place, f"A corpus is not there ({blocked[place]})."
         elif entry.status == "missing":
             yield place, MISSING
 

@@ -83,6 +83,12 @@ def test_a_missing_licence_blocks_only_its_cells(make: Any) -> None:
     assert make().blocked("fewnerd", "10-shot").startswith("data: ")
 
 
+def test_a_cell_waits_for_the_data_of_the_run_it_starts_from(make: Any) -> None:
+    run = Run("mit-movie", "10-shot", "mp-nsp", "tiny-bert")  # its source run learns from Few-NERD
+    assert make().unavailable(run) == make().blocked("fewnerd", "full") is not None
+    assert make().unavailable(Run("mit-movie", "10-shot", "lc-bert-transfer", "tiny-bert")) is None
+
+
 def test_a_missing_licence_names_the_files(make: Any) -> None:
     assert "with train/data/english/annotations" in make().blocked("ontonotes5", "10-shot")
     assert "test/data/english/annotations" in make(licensed={"ontonotes5": "/nowhere"}).blocked("ontonotes5", "10-shot")

@@ -125,19 +125,17 @@ def test_a_baseline_that_is_not_there_or_not_comparable_gives_no_gain(cells: lis
 
 
 def test_a_baseline_is_read_and_planned(results: Path, root: Path, tmp_path: Path) -> None:
-    rows = [{"id": "a", "title": "A", "method": "lc-bert", "backbone": "minilm", "baseline": "instructionner"}]
+    rows = [{"id": "a", "title": "A", "method": "lc-bert", "backbone": "minilm", "baseline": "nnshot"}]
     made = spec(rows=rows, columns=spec().columns[:1], printed=None, compare=[])
-    assert made.cells == {"a/toy": "toy/2-shot/lc-bert/minilm", "a/toy/baseline": "toy/2-shot/instructionner/minilm"}
+    assert made.cells == {"a/toy": "toy/2-shot/lc-bert/minilm", "a/toy/baseline": "toy/2-shot/nnshot/minilm"}
     (tmp_path / "tables/paper").mkdir(parents=True)
     (tmp_path / "tables/paper/table9.yaml").write_text(yaml.safe_dump(json.loads(made.model_dump_json())))
     shutil.copytree(root / "config/settings", tmp_path / "settings")
-    (tmp_path / "datasets").mkdir()
-    shutil.copy(root / "config/datasets/mit-restaurant.yaml", tmp_path / "datasets/toy.yaml")
+    for kind in ("methods", "backbones", "datasets"):
+        shutil.copytree(root / "config" / kind, tmp_path / kind)
+    (tmp_path / "datasets/toy.yaml").write_text("extends: mit-restaurant\n")
     (tmp_path / "settings/2-shot.yaml").write_text("extends: 10-shot\n")
-    assert [run.method for run in Plan(Registry(tmp_path), {}).cells("tables", "paper/table9")] == [
-        "lc-bert",
-        "instructionner",
-    ]
+    assert [run.method for run in Plan(Registry(tmp_path), {}).cells("tables", "paper/table9")] == ["lc-bert", "nnshot"]
 
 
 def test_a_table_in_a_folder_keeps_its_name_in_every_form(cells: list[dict[str, Any]]) -> None:
