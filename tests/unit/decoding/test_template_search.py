@@ -74,9 +74,10 @@ class Oracle:
     lengths=st.lists(st.integers(0, 4), min_size=1, max_size=3),
     kinds=st.lists(st.lists(st.integers(20, 23), min_size=1, max_size=3), min_size=1, max_size=6),
     per_start=st.booleans(),
+    sharp=st.sampled_from([0.5, 5.0]),
 )
 def test_the_search_finds_what_scoring_all_finds(
-    seed: int, lengths: list[int], kinds: list[list[int]], per_start: bool
+    seed: int, lengths: list[int], kinds: list[list[int]], per_start: bool, sharp: float
 ) -> None:
     tails = [[10, 11, 12], *([10, *kind, 12] for kind in kinds)]
     rng = random.Random(seed)
@@ -84,7 +85,7 @@ def test_the_search_finds_what_scoring_all_finds(
     for length in lengths:
         words = [[rng.randrange(30, 40) for _ in range(rng.randint(1, 3))] for _ in range(length)]
         texts.append(Text(words, [(i, j) for i in range(length) for j in range(i + 1, min(i + 3, length) + 1)]))
-    oracle = Oracle(seed, 5.0)
+    oracle = Oracle(seed, sharp)
     search = Search(texts, Tails(tails), (2, 0), per_start)
     scores = search.run(oracle.extend)
     expected = [

@@ -54,7 +54,9 @@ def build(folder: Path, sentences: Sequence[Sentence], types: dict[str, str], si
         decoder_attention_heads=2, encoder_ffn_dim=2 * size, decoder_ffn_dim=2 * size, max_position_embeddings=128,
         dropout=0.0, init_std=0.1, decoder_start_token_id=2,
     )  # fmt: skip
-    BartForConditionalGeneration(config).save_pretrained(folder)
+    model = BartForConditionalGeneration(config)
+    model.final_logits_bias.normal_()
+    model.save_pretrained(folder)
     return folder
 
 
