@@ -145,7 +145,9 @@ def compare(sides: dict[str, Callable[[Sequence[Sentence]], Found]], batches: li
                 start = time.process_time()
                 answers[name] = side(batch)
                 seconds[name].append(time.process_time() - start)
-            entities += [check(answers["ours"], answer) for answer in answers.values()][0]
+            for answer in answers.values():
+                found = check(answers["ours"], answer)
+            entities += found
     result: dict[str, Any] = {"entities": entities, "cpu_seconds": {n: round(sum(s), 1) for n, s in seconds.items()}}
     for name in sides:
         if name != "ours":
