@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import product
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from itertools import chain, product
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from fewtable.errors import did_you_mean
 from fewtable.specs import Name, Spec
 
 Metric = Literal["strict", "span", "partial"]
@@ -41,6 +43,18 @@ class ColumnSpec(Spec):
     setting: Name
 
 
+def check_ids(kind: str, given: Iterable[str], known: Iterable[Any]) -> None:
+    """Check ids against those of the parts that are named: a misspelt one would lose its value, and nobody would know.
+
+    Raises:
+        ValueError: an id is none of them.
+    """
+    ids = [part.id for part in known]
+    for name in given:
+        if name not in ids:
+            raise ValueError(f"no {kind} has the id '{name}'; {did_you_mean(name, ids)}")
+
+
 def cell_key(row: RowSpec, column: ColumnSpec) -> str:
     """Return DATASET/SETTING/METHOD/BACKBONE of the cell where a row and a column meet."""
     backbone = row.backbones.get(column.dataset, row.backbone)
@@ -72,6 +86,15 @@ class TableSpec(Spec):
     printed: PrintedSpec | None = None
     compare: tuple[tuple[Name, Name], ...] = ()
     """Pairs of row ids whose difference is tested (paired randomisation, Holm over the table)."""
+
+    @model_validator(mode="after")
+    def _printed_ids(self) -> TableSpec:
+        if self.printed:
+            for values in (self.printed.values, self.printed.gains):
+                check_ids("row", values, self.rows)
+                check_ids("column", chain(*values.values()), self.columns)
+        check_ids("row", chain(*self.compare), self.rows)
+        return self
 
     @property
     def cells(self) -> dict[str, str]:
@@ -138,6 +161,11 @@ class FigureSpec(Spec):
                 if given.count(name) != 1:
                     place = "/".join(part.id for part in parts)
                     raise ValueError(f"{place} gives {given.count(name)} names of a {name}, a cell has one")
+        if self.printed:
+            check_ids("panel", self.printed.values, self.panels)
+            for series in self.printed.values.values():
+                check_ids("series", series, self.series)
+                check_ids("point", chain(*series.values()), self.points)
         return self
 
     @property
@@ -193,3 +221,10 @@ class StatisticsSpec(Spec):
     rows: tuple[CorpusSpec, ...]
     columns: tuple[CountSpec, ...]
     printed: CountsPrintedSpec | None = None
+
+    @model_validator(mode="after")
+    def _printed_ids(self) -> StatisticsSpec:
+        if self.printed:
+            check_ids("row", self.printed.values, self.rows)
+            check_ids("column", chain(*self.printed.values.values()), self.columns)
+        return self

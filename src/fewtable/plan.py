@@ -52,7 +52,8 @@ class Plan(DataPlan):
             if parts[0] == "samples":
                 self.registry.setting(parts[2])
         elif path.startswith("results/") and parts[0] not in STAGES and path != "results/report.html":
-            name = "/".join(parts).rpartition(".")[0]
+            typed = "/".join(parts)
+            name = typed.rpartition(".")[0] or typed
             kind = self.kind(name, ("figures",) if path.endswith((".svg", ".png")) else SHOWN)
             for run in {} if kind == "statistics" else self.runs(kind, name).values():
                 self.method(run)

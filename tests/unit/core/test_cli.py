@@ -164,9 +164,8 @@ def test_score_prints_json(root: Path, tmp_path: Path) -> None:
     fails(run(root, "score", *files), "pred")
 
 
-@pytest.mark.usefixtures("mirror")
 def test_prompts_show_what_the_model_sees(root: Path) -> None:
-    done = run(root, "prompts", "instructionner", "mit-restaurant", "--split", "train", "--limit", "2")
+    done = run(root, "prompts", "instructionner", "wnut16-demo", "--split", "train", "--limit", "2")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(rows) == 2
     assert rows[0]["prompt"].startswith("Sentence: ")

@@ -138,6 +138,15 @@ def test_a_baseline_is_read_and_planned(results: Path, root: Path, tmp_path: Pat
     assert [run.method for run in Plan(Registry(tmp_path), {}).cells("tables", "paper/table9")] == ["lc-bert", "nnshot"]
 
 
+@pytest.mark.parametrize("at", ["values", "gains", "compare"])
+def test_a_misspelt_id_is_refused(at: str) -> None:
+    printed = {"source": "s", "values": {}, "gains": {}}
+    wrong = {"values": {"bret": {"toy": [1.0, None]}}, "gains": {"bert": {"toi": 1.0}}}
+    options = {"compare": [["bert", "bret"]]} if at == "compare" else {"printed": {**printed, at: wrong[at]}}
+    with pytest.raises(ValueError, match=r"no (row|column) has the id '(bret|toi)'; did you mean '(bert|toy)'"):
+        spec(**options)
+
+
 def test_a_table_in_a_folder_keeps_its_name_in_every_form(cells: list[dict[str, Any]]) -> None:
     table = build("paper/toy", spec(), cells, BLOCKED)
     assert r"\label{tab:paper/toy}" in render_tex(table)
