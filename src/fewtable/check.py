@@ -49,6 +49,8 @@ def check(plan: Plan) -> Findings:
                 found.errors.append(str(error))
     for name in registry.names("datasets"):
         _try(found, partial(_check_reader, plan, name))
+    for name in registry.names("methods"):
+        _try(found, partial(_check_method, plan, name))
     _try(found, lambda: check_user(registry, plan.user))
     _try(found, lambda: _check_targets(registry))
     if not found.errors:
@@ -96,12 +98,27 @@ def _check_reader(plan: Plan, dataset: str) -> None:
 
 
 def _check_method(plan: Plan, name: str) -> None:
-    """Resolve a method on the first backbone that fits, so that each of its hyper-parameters is looked at."""
+    """Resolve a method on a backbone that fits, and where each ``when`` holds: all that it says is looked at."""
     spec = plan.registry.method(name)
     where = f"{plan.registry.root}/methods/{name}.yaml"
     kinds = find_module("families", spec.family, f"{where}:family").BACKBONES
-    fitting = (b for b in plan.registry.names("backbones") if plan.registry.backbone(b).kind in kinds)
-    plan.method(Run(plan.registry.names("datasets")[0], "full", name, next(fitting)))
+    names = {kind: plan.registry.names(f"{kind}s") for kind in ("dataset", "setting", "backbone")}
+    fitting = [b for b in names["backbone"] if plan.registry.backbone(b).kind in kinds]
+    if not fitting:
+        raise ConfigError(f"no backbone is of a kind in {sorted(kinds)}", where=f"{where}:family")
+    if source := plan.method(Run(names["dataset"][0], "full", name, fitting[0])).init:
+        plan.method(source)
+        plan.blocked(source.dataset, source.setting)
+    for when in spec.when:
+        given = {kind: getattr(when, kind) for kind in names}
+        for kind, values in given.items():
+            for value in values:
+                if value not in names[kind]:
+                    fix = did_you_mean(value, names[kind])
+                    raise ConfigError(f"unknown {kind} '{value}'", where=f"{where}:when", fix=fix)
+        dataset, setting = given["dataset"] or names["dataset"], given["setting"] or ("full",)
+        backbone = given["backbone"] or fitting
+        plan.method(Run(dataset[0], setting[0], name, backbone[0]))
 
 
 def _check_targets(registry: Registry) -> None:

@@ -96,7 +96,7 @@ class TypeNames:
         """Return the sentence's entities under the corpus' names, sorted, each once."""
         found = set()
         for start, end, raw in sentence.entities:
-            name = self.name(raw, sentence.where)
+            name = self.name(raw, sentence.at(start))
             if name is not None:
                 found.add(Entity(start, end, name))
         return tuple(sorted(found))

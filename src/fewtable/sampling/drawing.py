@@ -76,8 +76,10 @@ def draw_all(
     under ``unseen``.
 
     Raises:
-        DataError: a type has no mention at all, or the solver proved nothing in time.
+        DataError: there are no sentences, a type has no mention at all, or the solver proved nothing in time.
     """
+    if not support and spec.sampler.rule != "none":
+        raise DataError(f"the split '{spec.support}' of '{dataset}' has no sentences", fix="mend its file")
     pool = Pool(support, types)
     unseen = _unseen(pool, query) if spec.sampler.rule != "none" and not spec.episodic else []
     if unseen:

@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -104,6 +105,24 @@ def test_check_says_what_is_missing_and_what_it_blocks(root: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all config is valid" in done.stdout
     assert "missing: " in done.stdout and "blocks" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("family: tager\nformat: {name: bio}", "did you mean 'tagger'?"),
+        ("extends: lc-bert\ntrain: {min_step: 5}", "did you mean 'min_steps'?"),
+        ("extends: lc-bert\nwhen: [{backbone: [minlm], set: {train: {lr: 1.0}}}]", "did you mean 'minilm'?"),
+        ("extends: lc-bert\nwhen: [{setting: [10-shot], set: {train: {lrr: 1.0}}}]", "lrr"),
+        ("extends: lc-bert\ninit: {method: lc-brt}", "did you mean 'lc-bert'?"),
+    ],
+)
+def test_check_looks_at_methods_that_no_table_shows(root: Path, tmp_path: Path, text: str, said: str) -> None:
+    shutil.copytree(root / "config", tmp_path / "config")
+    (tmp_path / "config/methods/own.yaml").write_text(f"title: own\n{text}\n")
+    done = run(tmp_path, "check")
+    assert done.returncode == 1
+    assert "own" in done.stdout and said in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ def fault(make: Make, where: str, what: str, fix: str, text: str = "a\tO\n", spl
 
 def test_unknown_type_names_line_and_nearest(make: Make) -> None:
     fault(make, "a.tsv:3", "unknown type 'persom'", "did you mean 'person'?", "a\tO\n\nb\tB-persom\n")
+    fault(make, "a.tsv:2", "unknown type 'persom'", "did you mean 'person'?", "a\tO\nb\tB-persom\n")
 
 
 def test_unknown_split_reader_and_option(make: Make) -> None:

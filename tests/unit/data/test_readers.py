@@ -76,8 +76,8 @@ def test_all_readers_are_registered() -> None:
 def test_columns_keep_last_sentence_without_newline_and_say_where(file: Any) -> None:
     path = file("\n\nA\tB-PER\nb\tI-PER\n\n\n\nc\tO\nD\tI-LOC")
     assert read(columns, [path]) == [
-        RawSentence(("A", "b"), (Entity(0, 2, "PER"),), f"{path}:3"),
-        RawSentence(("c", "D"), (Entity(1, 2, "LOC"),), f"{path}:8"),
+        RawSentence(("A", "b"), (Entity(0, 2, "PER"),), f"{path}:3", 1),
+        RawSentence(("c", "D"), (Entity(1, 2, "LOC"),), f"{path}:8", 1),
     ]
 
 

@@ -16,6 +16,7 @@ from fewtable.sampling import draw, draw_all
 from fewtable.sampling.exact import cheapest_sample, least_slack
 from fewtable.sampling.pool import Pool
 from fewtable.sampling.programme import cheapest, even_weights
+from fewtable.specs import DrawSpec, SamplerSpec
 
 K_SHOT = ("greedy", "greedy-prune", "capped", "exact", "per-type")
 
@@ -187,3 +188,10 @@ def test_mit_movie_50_shot_is_exact(mirror: Path) -> None:
     header = draw(setting("exact", k=50, time_limit=60), "mit-movie", types, sentences, [], 1).header
     assert header["counts"] == dict.fromkeys(types, 50)
     assert header["solver"]["least_slack"] == 0
+
+
+@pytest.mark.parametrize("rule", ["exact", "greedy", "all"])
+def test_an_empty_split_is_an_error_a_person_can_mend(rule: str) -> None:
+    spec = DrawSpec(sampler=SamplerSpec(rule=rule, k=None if rule == "all" else 1))
+    with pytest.raises(DataError, match="split 'train' of 'own' has no sentences"):
+        draw_all(spec, "own", ["a"], [], [], [1])

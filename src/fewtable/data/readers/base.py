@@ -32,6 +32,13 @@ class RawSentence:
     words: tuple[str, ...]
     entities: tuple[Entity, ...]
     where: str
+    step: int = 0
+    """Lines from one word to the next: 1 where each word has a line of its own."""
+
+    def at(self, word: int) -> str:
+        """Return ``file:line`` of a word."""
+        path, _, line = self.where.rpartition(":")
+        return f"{path}:{int(line) + word * self.step}" if self.step else self.where
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +155,8 @@ def check_tag(tag: str, scheme: Scheme, where: str) -> None:
         )
 
 
-def tagged(words: Sequence[str], tags: Sequence[str], scheme: Scheme, where: str) -> RawSentence:
-    """Return a raw sentence from one tag a word.
+def tagged(words: Sequence[str], tags: Sequence[str], scheme: Scheme, where: str, step: int = 0) -> RawSentence:
+    """Return a raw sentence from one tag a word; ``step`` as in RawSentence.
 
     Raises:
         DataError: the numbers differ or a tag cannot stand in ``scheme``.
@@ -158,7 +165,7 @@ def tagged(words: Sequence[str], tags: Sequence[str], scheme: Scheme, where: str
         raise DataError(f"{len(words)} words but {len(tags)} tags", where=where, fix="each word needs exactly one tag")
     for tag in dict.fromkeys(tags):
         check_tag(tag, scheme, where)
-    return RawSentence(tuple(words), tags_to_entities(tags, scheme), where)
+    return RawSentence(tuple(words), tags_to_entities(tags, scheme), where, step)
 
 
 def span(start: Any, end: Any, kind: Any, length: int, where: str) -> Entity:

@@ -56,7 +56,7 @@ def _read_file(path: Path, options: Options) -> Iterator[RawSentence]:
         cells = [] if not text.strip(blank) else text.split(separator)
         if not cells or (options.docstart and cells[0] == "-DOCSTART-"):
             if words:
-                yield base.tagged(words, tags, options.scheme, f"{path}:{first}")
+                yield base.tagged(words, tags, options.scheme, f"{path}:{first}", step=1)
                 words, tags = [], []
             continue
         columns = columns or _check_indices(len(cells), options, f"{path}:{number}")
@@ -75,7 +75,7 @@ def _read_file(path: Path, options: Options) -> Iterator[RawSentence]:
         words.append(token if prefix is None else _without(prefix, token, f"{path}:{number}"))
         tags.append(tag)
     if words:
-        yield base.tagged(words, tags, options.scheme, f"{path}:{first}")
+        yield base.tagged(words, tags, options.scheme, f"{path}:{first}", step=1)
 
 
 def _check_indices(count: int, options: Options, where: str) -> int:
