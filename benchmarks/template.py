@@ -52,15 +52,16 @@ BATCH = 8
 Found = list[list[Candidate]]
 
 
-def backbone(folder: Path, sentences: Sequence[Sentence], layers: int, width: int) -> None:
-    """Write the random BART and its tokenizer."""
+def backbone(folder: Path, sentences: Sequence[Sentence], types: Sequence[str], layers: int, width: int) -> None:
+    """Write the random BART and its tokenizer, which has a piece for each word of a template, as BART's has."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     special = ["<s>", "<pad>", "</s>", "<unk>"]
     learner = trainers.BpeTrainer(
         vocab_size=2500, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
-    inner.train_from_iterator((" " + " ".join(s.words) for s in sentences), learner)
+    words = [" " + " ".join(s.words) for s in sentences]
+    inner.train_from_iterator([*words, *([" is an a not named entity . " + " ".join(types)] * 1000)], learner)
     inner.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
     names = dict(zip(("bos_token", "pad_token", "eos_token", "unk_token"), special, strict=True))
     PreTrainedTokenizerFast(tokenizer_object=inner, **names).save_pretrained(folder)
@@ -78,7 +79,7 @@ def session(folder: Path, types: dict[str, str], steps: int) -> Any:
     spec = RunSpec(
         dataset="mit-restaurant", setting="10-shot", method="template-ner", backbone="random", draws=(1,),
         types={n: {"words": w} for n, w in types.items()}, family="template", format={"name": "template"},
-        train={"epochs": 1, "min_steps": steps, "batch_size": 16, "lr": 2e-4, "weight_decay": 0.0, "negatives": 0.5},
+        train={"epochs": 1, "min_steps": steps, "batch_size": 16, "lr": 3e-4, "weight_decay": 0.0, "negatives": 1.0},
         decoding={"batch_size": BATCH}, dtype="float32", code="",
     )  # fmt: skip
     return template.load(Job(spec, folder, device_batch=32))
@@ -184,7 +185,7 @@ def main() -> None:
     result: dict[str, Any] = {"threads": options.threads, "sentences": len(asked)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        backbone(folder / "bart", learned, options.layers, options.width)
+        backbone(folder / "bart", learned, tuple(types.values()), options.layers, options.width)
         made = session(folder / "bart", types, options.steps)
         losses: list[float] = []
         (folder / "trained").mkdir()

@@ -21,8 +21,8 @@ from fewtable.errors import ConfigError
 
 TOKENS = 4096
 """Most tokens of a forward, padding among them: the bound of its memory."""
-LOGITS = 256
-"""Rows of logits at once."""
+LOGITS = 2048
+"""Vocabulary entries whose logits are computed at once: they stay in the cache (half as fast again on a CPU)."""
 
 
 class SharedPrefix:
@@ -88,15 +88,18 @@ class SharedPrefix:
     def _log_probabilities(self, states: torch.Tensor, plan: _Plan) -> NDArray[np.float64]:
         head = self._model.get_output_embeddings().weight
         bias = self._model.final_logits_bias[0]
-        found = []
-        for first in range(0, len(states), LOGITS):
-            logits = (linear(states[first : first + LOGITS], head) + bias).float()
-            asked = slice(*np.searchsorted(plan.nodes, (first, first + LOGITS)).tolist())
-            rows = torch.from_numpy(plan.nodes[asked] - first).to(logits.device)
-            chosen = logits[rows, torch.from_numpy(plan.wanted[asked]).to(logits.device)]
-            found.append(chosen - logits.logsumexp(-1)[rows])
+        total = states.new_full((len(states),), -torch.inf, dtype=torch.float32)
+        chosen = total.new_empty(len(plan.wanted))
+        for first in range(0, len(head), LOGITS):
+            tile = slice(first, first + LOGITS)
+            logits = linear(states, head[tile], bias[tile]).float()
+            total = torch.logaddexp(total, logits.logsumexp(-1))
+            asked = slice(*np.searchsorted(plan.wanted, (first, first + LOGITS)).tolist())
+            chosen[asked] = logits[plan.after[asked], plan.tokens_wanted[asked] - first]
+        found = torch.empty_like(chosen)
         # Rounding may leave a log-probability a hair above 0, and the search takes 0 for the most that one can be.
-        values: NDArray[np.float64] = torch.cat(found).clamp(max=0).double().cpu().numpy()
+        found[plan.order] = (chosen - total[plan.after]).clamp(max=0)
+        values: NDArray[np.float64] = found.double().cpu().numpy()
         return values
 
 
@@ -155,7 +158,12 @@ class _Plan:
         self.keys = put(keys)
         """(branch, key) -> slot."""
         self.mask = put(mask[:, None])
-        self.nodes: NDArray[np.int64] = np.concatenate(
-            [np.asarray(b.nodes, dtype=np.int64) + offset for b, offset in zip(branches, offsets, strict=True)]
-        )
-        self.wanted: NDArray[np.int64] = np.array([token for b in branches for token in b.wanted], dtype=np.int64)
+        nodes = np.concatenate([np.asarray(b.nodes) + first for b, first in zip(branches, offsets, strict=True)])
+        wanted = np.array([token for b in branches for token in b.wanted])
+        order = np.argsort(wanted, kind="stable")
+        self.wanted: NDArray[np.int64] = wanted[order]
+        """Tokens whose log-probabilities are asked, rising."""
+        self.tokens_wanted = put(self.wanted)
+        self.after = put(nodes[order])
+        """Flat number of the token after which each stands."""
+        self.order = put(order)
