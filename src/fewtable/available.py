@@ -45,4 +45,7 @@ def why_missing(dataset: str, spec: DatasetSpec, splits: Iterable[str], user: Us
         there = [Path("results/raw") / dataset / name, *([mirror / file.mirror] if mirror and file.mirror else [])]
         if not file.sources and not any(path.exists() for path in there):
             return f"data: {name} has no open source; `fewtable show dataset {dataset}` says how to obtain it"
+        own = [Path(source.path).expanduser() for source in file.sources if source.path]
+        if len(own) == len(file.sources) and not any(path.exists() for path in (*own, *there)):
+            return f"data: the file {own[0]} (config/datasets/{dataset}.yaml: files.{name}) is not there"
     return None

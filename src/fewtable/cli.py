@@ -10,8 +10,9 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from fewtable.corpus import Scheme
 from fewtable.errors import ConfigError, DataError, FewtableError, did_you_mean
 
 if TYPE_CHECKING:
@@ -189,7 +190,9 @@ def _parse(args: argparse.Namespace) -> int:
             continue
         try:
             row = json.loads(line)
-            words, output = [str(word) for word in row["words"]], row["output"]
+            words, output = row["words"], row["output"]
+            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+                raise TypeError("'words' is no list of strings")
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"not an output: {error!r}", where=f"stdin:{number}", fix='each line is {"words": [...], "output": ...}'
@@ -203,10 +206,17 @@ def _parse(args: argparse.Namespace) -> int:
 # --- score, compare, predict ----------------------------------------------------------------------
 
 
+def _number(text: str) -> int:
+    """Return the number of a draw; they count from 1."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is no draw, they count from 1")
+    return number
+
+
 def _score(args: argparse.Namespace) -> int:
     from fewtable.scoring.files import score_files
 
-    print(json.dumps(score_files(args.gold, args.pred, args.scorer), ensure_ascii=False, indent=1))
+    print(json.dumps(score_files(args.gold, args.pred, args.scorer, args.scheme), ensure_ascii=False, indent=1))
     return 0
 
 
@@ -268,6 +278,18 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    data = parser.add_subparsers(dest="what", required=True, parser_class=_Parser)
+    data.add_parser("list", help="all datasets").set_defaults(action=_data_list)
+    fetch = data.add_parser("fetch", help="download and verify raw files")
+    fetch.add_argument("dataset", nargs="+")
+    fetch.set_defaults(action=_data_fetch)
+    stats = data.add_parser("stats", help="sentences, tokens and entities of each split")
+    stats.add_argument("dataset", nargs="+")
+    stats.add_argument("--json", action="store_true", help="one JSON line a dataset")
+    stats.set_defaults(action=_data_stats)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = _Parser(
@@ -287,20 +309,12 @@ def build_parser() -> argparse.ArgumentParser:
         show.add_argument(f"--{name}", help=f"of a method: what holds on this {name}")
     add("check", _check, "is all config valid, what is missing, which cells does that block")
 
-    data = add("data", _data_list, "the corpora").add_subparsers(dest="what", required=True, parser_class=_Parser)
-    data.add_parser("list", help="all datasets").set_defaults(action=_data_list)
-    fetch = data.add_parser("fetch", help="download and verify raw files")
-    fetch.add_argument("dataset", nargs="+")
-    fetch.set_defaults(action=_data_fetch)
-    stats = data.add_parser("stats", help="sentences, tokens and entities of each split")
-    stats.add_argument("dataset", nargs="+")
-    stats.add_argument("--json", action="store_true", help="one JSON line a dataset")
-    stats.set_defaults(action=_data_stats)
+    _add_data(add("data", _data_list, "the corpora"))
 
     sample = add("sample", _sample, "draw a support sample: sentences as JSONL, counts reached on stderr")
     sample.add_argument("dataset")
     sample.add_argument("setting")
-    sample.add_argument("--draw", type=int, default=1, help="which draw (default 1)")
+    sample.add_argument("--draw", type=_number, default=1, help="which draw (default 1)")
 
     prompts = add("prompts", _prompts, "the prompts and targets of a method on a dataset, as JSONL")
     prompts.add_argument("method")
@@ -323,6 +337,8 @@ def build_parser() -> argparse.ArgumentParser:
     score.add_argument(
         "--scorer", default="strict", help="strict (default), span, partial, or a peer's: conlleval, ..."
     )
+
+    score.add_argument("--scheme", choices=get_args(Scheme), default="iob2", help="of the tags (default iob2)")
 
     compare = add("compare", _compare, "is the difference of two cells more than chance")
     compare.add_argument("a", type=Path, help="a cell's JSON under results/cells")

@@ -88,7 +88,11 @@ class TableSpec(Spec):
     """Pairs of row ids whose difference is tested (paired randomisation, Holm over the table)."""
 
     @model_validator(mode="after")
-    def _printed_ids(self) -> TableSpec:
+    def _ids(self) -> TableSpec:
+        for kind, parts in (("row", self.rows), ("column", self.columns)):
+            ids = [part.id for part in parts]
+            if twice := sorted({name for name in ids if ids.count(name) > 1}):
+                raise ValueError(f"two {kind}s have the id '{twice[0]}'")
         if self.printed:
             for values in (self.printed.values, self.printed.gains):
                 check_ids("row", values, self.rows)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -85,13 +85,25 @@ def validate(spec: type[S], value: Mapping[str, Any], where: str) -> S:
 
 
 def _fields_at(spec: type[Spec], location: tuple[int | str, ...]) -> list[str]:
-    fields = spec.model_fields
+    """Return the keys that are known at a place inside a spec: in a spec, in a mapping's value, in a list's item."""
+    found: Any = spec
     for part in location:
-        annotation = fields[part].annotation if isinstance(part, str) and part in fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, Spec)):
-            return []
-        fields = annotation.model_fields
-    return list(fields)
+        if _is_spec(found):
+            found = found.model_fields[part].annotation if part in found.model_fields else None
+        else:  # dict[str, X], tuple[X, ...]
+            inner = [kind for kind in get_args(found) if kind is not Ellipsis]
+            found = inner[-1] if inner else None
+        if not _is_spec(found) and (specs := [kind for kind in get_args(found) if _is_spec(kind)]) and _optional(found):
+            found = specs[0]
+    return list(found.model_fields) if _is_spec(found) else []
+
+
+def _is_spec(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Spec)
+
+
+def _optional(kind: Any) -> bool:
+    return type(None) in get_args(kind)
 
 
 def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from fewtable.corpus import Sentence, read_sentences
 from fewtable.data.fetch import fetch_file
 from fewtable.data.normalise import normalise, split_spec
 from fewtable.errors import DataError
+from fewtable.files import sha256_file
 from fewtable.registry import Registry
 from fewtable.specs import UserConfig
 
@@ -31,6 +32,12 @@ def load_split(registry: Registry, user: UserConfig, dataset: str, split: str) -
         if not path.exists() and name in own:
             raise DataError(
                 "there is no such file", where=str(path), fix=f"mend config/datasets/{dataset}.yaml:files.{name}"
+            )
+        if name in own and spec.files[name].sha256 not in (None, sha256_file(path)):
+            raise DataError(
+                "the file is not the one whose sha256 the dataset names",
+                where=str(path),
+                fix=f"bring that file back, or mend config/datasets/{dataset}.yaml:files.{name}.sha256",
             )
         if not path.exists():
             fetch_file(dataset, spec, name, path, user)

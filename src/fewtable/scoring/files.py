@@ -122,7 +122,7 @@ def _check_tag(tag: str, scheme: Scheme, where: str) -> None:
     raise DataError(
         f"tag '{tag}' is not of scheme {scheme}",
         where=where,
-        fix=f"tags are O and {', '.join(f'{letter}-TYPE' for letter in allowed)}; for other files say scheme {hint}",
+        fix=f"tags are O and {', '.join(f'{letter}-TYPE' for letter in allowed)}; for other files give --scheme {hint}",
     )
 
 

@@ -151,6 +151,7 @@ def test_errors_are_said(root: Path, arguments: tuple[str, ...], said: str) -> N
 def test_wrong_arguments_exit_with_2(root: Path) -> None:
     fails(run(root, "shw"), "did you mean 'show'?", code=2)
     fails(run(root, "score", "--gold", "x"), "--pred", code=2)
+    fails(run(root, "sample", "wnut16-demo", "5-shot", "--draw", "0"), "they count from 1", code=2)
 
 
 def test_outside_the_project_it_says_where_to_go(tmp_path: Path) -> None:
@@ -168,6 +169,7 @@ def test_parse_reads_jsonl(root: Path) -> None:
     assert first["dropped"][0]["cause"] == "unmatched"
     assert second["entities"] == [] and second["dropped"]
     fails(run(root, "parse", "bio", "--types", "a", stdin='{"words": ["x"]}\n'), "stdin:1", "output")
+    fails(run(root, "parse", "bio", "--types", "a", stdin='{"words": "x y", "output": ""}\n'), "no list of strings")
 
 
 def test_score_prints_json(root: Path, tmp_path: Path) -> None:

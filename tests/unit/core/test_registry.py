@@ -43,6 +43,14 @@ def test_a_misspelt_key_is_named_before_the_missing_one(config: Path) -> None:
     assert "x.yaml:titel" in str(caught.value) and "did you mean 'title'?" in str(caught.value)
 
 
+def test_a_misspelt_key_inside_a_mapping_finds_the_nearest(config: Path) -> None:
+    (config / "datasets").mkdir(exist_ok=True)
+    (config / "datasets/own.yaml").write_text("title: own\ntypes: {STREET: {word: street, definition: a road}}\n")
+    with pytest.raises(ConfigError) as caught:
+        Registry(config).dataset("own")
+    assert "own.yaml:types.STREET.word" in str(caught.value) and "did you mean 'words'?" in str(caught.value)
+
+
 def test_bad_yaml_names_the_line(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("a: 1\nb: [1, 2\nc: 3\n")
