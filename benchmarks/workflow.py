@@ -58,6 +58,34 @@ def bare_chain(cells: int) -> str:
     return "".join(rules)
 
 
+PLAN = """
+import sys, time
+from pathlib import Path
+from fewtable.plan import Plan
+from fewtable.registry import Registry, read_yaml
+start = time.perf_counter()
+plan = Plan(Registry(Path("config")), read_yaml(Path("config/config.yaml")))
+for run in plan.cells("tables", "big"):
+    for block in plan.blocks(run.setting):
+        plan.run_params(run, block, decode=False), plan.run_params(run, block, decode=True)
+        plan.sample_params(run.dataset, run.setting, block), plan.init_model(run, block)
+    plan.score_params(run), plan.cell_params(run)
+plan.table_params("big")
+print(time.perf_counter() - start)
+"""
+
+
+def plan_seconds(project: Project, repeats: int) -> tuple[float, float]:
+    """Return (min, median) seconds that our plan takes for the table: all cells, and all params of all their jobs."""
+    taken = []
+    for _ in range(repeats):
+        done = subprocess.run(
+            [sys.executable, "-c", PLAN], cwd=project.root, env=project.environment, capture_output=True, check=True
+        )
+        taken.append(float(done.stdout))
+    return min(taken), statistics.median(taken)
+
+
 def seconds(command: list[str], project: Project, repeats: int) -> tuple[float, float]:
     """Return (min, median) wall seconds of a command."""
     taken = []
@@ -90,6 +118,7 @@ def main() -> None:
         parse = seconds(project.command("--list-rules"), project, args.repeats)
         bare = seconds(project.command("-s", "Empty", "--list-rules"), project, args.repeats)
         big = seconds(project.command("-n", "--quiet", "all", "--", "results/big.csv"), project, args.repeats)
+        planned = plan_seconds(project, args.repeats)
         floor = seconds(project.command("-s", "Bare", "-n", "--quiet", "all", "--", "all"), project, args.repeats)
         project.run("results/cells/wnut16-demo/5-shot-300/lexicon/none.json")
         idle = seconds(project.command("results/cells/wnut16-demo/5-shot-300/lexicon/none.json"), project, args.repeats)
@@ -97,6 +126,7 @@ def main() -> None:
     print(f"  snakemake, empty Snakefile, nothing to do   {empty[0]:.2f} {empty[1]:.2f}")
     print(f"  parse of our Snakefile, over an empty one    {parse[0] - bare[0]:.2f} {parse[1] - bare[1]:.2f}")
     print(f"  no-op call of one finished cell              {idle[0]:.2f} {idle[1]:.2f}")
+    print(f"  our plan of {cells} cells                     {planned[0]:.2f} {planned[1]:.2f}")
     print(f"  dry run of {cells} cells                      {big[0]:.2f} {big[1]:.2f}")
     print(f"  dry run per 1,000 cells, over an empty one   {(big[0] - empty[0]) * 1000 / cells:.2f}")
     print(f"  ... of a bare Snakefile with as many jobs     {(floor[0] - empty[0]) * 1000 / cells:.2f}")
