@@ -186,12 +186,12 @@ def test_long_sentences_are_answered_in_stretches_and_lengths_are_kept(folder: P
         ("bartner-transfer", "20-shot", 4, 2e-5, 30),
         ("bartner", "50-shot", 8, 2e-5, 30),
         ("bartner", "100-shot", 16, 1e-5, 30),
-        ("bartner", "full", 16, 1e-5, 10),
+        ("bartner", "full", 16, 1e-5, 30),
         ("lightner", "10-shot", 2, 5e-5, 30),
         ("lightner", "20-shot", 4, 5e-5, 30),
         ("lightner-transfer", "50-shot", 8, 5e-5, 30),
         ("lightner", "200-shot", 16, 5e-5, 30),
-        ("lightner", "full", 16, 2e-5, 10),
+        ("lightner", "full", 16, 5e-5, 30),
     ],
 )
 def test_hyper_parameters_by_shots(root: Path, method: str, setting: str, batch: int, lr: float, epochs: int) -> None:
