@@ -46,9 +46,9 @@ SHOWN = ("tables", "figures", "statistics")
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping, an empty one from an empty file; raise ConfigError with file:line when it is not one."""
     content = path.read_bytes()
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C: ten times faster
+    safe_loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C: ten times faster
     try:
-        value = yaml.load(content.decode(), loader)
+        value = safe_loader(content.decode()).get_single_data()
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise ConfigError("not UTF-8", where=f"{path}:{line}", fix="save the file as UTF-8") from None
