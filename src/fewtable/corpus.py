@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from fewtable.errors import DataError
 from fewtable.files import read_jsonl, write_jsonl
@@ -237,8 +237,24 @@ def entities_to_tags(entities: Iterable[Entity], length: int, scheme: Scheme = "
 
 def drop_overlaps(entities: Iterable[Entity]) -> list[Entity]:
     """Keep a flat subset: longer entities first, then earlier ones, then by type."""
-    kept: list[Entity] = []
-    for entity in sorted(entities, key=lambda e: (e.start - e.end, e.start, e.type)):
-        if all(entity.end <= other.start or other.end <= entity.start for other in kept):
-            kept.append(entity)
+    return without_overlap(sorted(entities, key=lambda e: (e.start - e.end, e.start, e.type)))
+
+
+class _Span(Protocol):
+    @property
+    def start(self) -> int: ...
+
+    @property
+    def end(self) -> int: ...
+
+
+S = TypeVar("S", bound=_Span)
+
+
+def without_overlap(best_first: Iterable[S]) -> list[S]:
+    """Keep each span that shares no word with one kept before it."""
+    kept: list[S] = []
+    for span in best_first:
+        if all(span.end <= other.start or other.end <= span.start for other in kept):
+            kept.append(span)
     return kept

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from fewtable.corpus import without_overlap
 from fewtable.specs import Spec
 
 Floats = NDArray[np.float64]
@@ -57,11 +58,7 @@ def resolve(candidates: Sequence[Candidate], per_start: bool) -> list[Candidate]
         for candidate in ordered:
             first.setdefault(candidate.start, candidate)
         ordered = list(first.values())
-    kept: list[Candidate] = []
-    for candidate in ordered:
-        if candidate.statement and all(candidate.end <= k.start or k.end <= candidate.start for k in kept):
-            kept.append(candidate)
-    return sorted(kept)
+    return sorted(without_overlap(candidate for candidate in ordered if candidate.statement))
 
 
 # --- statements -----------------------------------------------------------------------------------

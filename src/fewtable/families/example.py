@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from fewtable.corpus import Task, read_sentences, write_sentences
+from fewtable.decoding.example import answer
 from fewtable.errors import ConfigError
 from fewtable.families.base import Fit, Job
 from fewtable.specs import Spec
@@ -89,15 +90,16 @@ class _Session:
         train(self._encoder.model, numbers, lambda batch: of([draw(number) for number in batch]), loop)
 
     def decode(self, task: Task, model: Path) -> Iterator[Any]:
-        from fewtable.training.example import answer
+        from fewtable.training.example import Known
 
         self._encoder.load(model)
         support = {
             name: [(s, e) for s in read_sentences(model / SUPPORT) for e in s.entities if e.type == name]
             for name in task.types
         }
-        query = [sentence.words for sentence in task.query]
-        for spans in answer(self._encoder, support, query, self._decode.threshold, self._decode.longest):
+        windows = [self._encoder.windows(sentence.words) for sentence in task.query]
+        known = Known(self._encoder, support)
+        for spans in answer(known, windows, self._decode.threshold, self._decode.longest):
             yield [list(span) for span in spans]
 
 

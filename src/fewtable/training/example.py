@@ -186,63 +186,33 @@ def targets(window: Window, episode: Episode) -> list[list[float]]:
     return rows
 
 
-def answer(
-    encoder: Encoder,
-    support: Mapping[str, Sequence[tuple[Sentence, Entity]]],
-    query: Sequence[Sequence[str]],
-    threshold: float,
-    longest: int,
-) -> Iterator[list[Entity]]:
-    """Yield the spans of each query sentence; the support is encoded once.
-
-    A span of a type is any stretch of words whose mean of start and end probability, each a softmax over the positions
-    of its window, reaches ``threshold``.
+class Known:
+    """The marked mentions of some types, encoded once, without gradient.
 
     Args:
         encoder: with markers.
         support: type -> its mentions.
-        query: words of each sentence.
-        threshold: least score of a span.
-        longest: most words of a span.
     """
-    marked = [(name, mark(encoder, s, e)) for name, mentions in support.items() for s, e in mentions]
-    known = [(name, text) for name, text in marked if text is not None]
-    names = [name for name in support if any(name == other for other, _ in known)]
-    windows = [encoder.windows(words) for words in query]
-    flat = [w for ws in windows for w in ws]
-    if not known or not flat:
-        yield from ([] for _ in query)
-        return
-    summaries = {i: summary(s, known[i][1]) for i, s in encoder.vectors([[text.window] for _, text in known])}
-    memory = remember([summaries[i] for i in range(len(known))])
-    members = torch.tensor([[name == other for other, _ in known] for name in names], device=encoder.device)
-    scored: dict[int, list[tuple[float, Entity]]] = {}
-    for i, states in encoder.vectors([[whole(window)] for window in flat]):
-        likely = scores(states, (0, *flat[i].first), memory, members).softmax(-1)
-        scored[i] = spans(likely[:, :, 1:].cpu(), flat[i], names, threshold, longest)
-    numbers = iter(range(len(flat)))
-    for cut in windows:
-        yield without_overlap([pair for _ in cut for pair in scored[next(numbers)]])
 
+    def __init__(self, encoder: Encoder, support: Mapping[str, Sequence[tuple[Sentence, Entity]]]) -> None:
+        marked = [(name, mark(encoder, s, e)) for name, mentions in support.items() for s, e in mentions]
+        texts = [(name, text) for name, text in marked if text is not None]
+        self.names = list(dict.fromkeys(name for name, _ in texts))
+        """The types that have a mention with a piece."""
+        self._encoder = encoder
+        vectors = encoder.vectors([[text.window] for _, text in texts])
+        summaries = {i: summary(states, texts[i][1]) for i, states in vectors}
+        self._memory = remember([summaries[i] for i in range(len(texts))]) if texts else None
+        rows = [[name == other for other, _ in texts] for name in self.names]
+        self._members = torch.tensor(rows, dtype=torch.bool, device=encoder.device)
 
-def spans(
-    likely: torch.Tensor, window: Window, names: Sequence[str], threshold: float, longest: int
-) -> list[tuple[float, Entity]]:
-    """Return (score, span) of a window; ``likely`` are the start and end probabilities (2, types, words)."""
-    pairs = (likely[0][:, :, None] + likely[1][:, None, :]) / 2
-    words = torch.tensor(window.words)
-    length = words[None, :] - words[:, None] + 1
-    allowed = (length >= 1) & (length <= longest) & (pairs >= threshold)
-    return [
-        (float(pairs[kind, left, right]), Entity(window.words[left], window.words[right] + 1, names[kind]))
-        for kind, left, right in allowed.nonzero().tolist()
-    ]
+    def probabilities(self, windows: Sequence[Window]) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield the index and the start and end probabilities (2, types, words) of all windows, in no fixed order.
 
-
-def without_overlap(scored: Sequence[tuple[float, Entity]]) -> list[Entity]:
-    """Return the best spans of which no two share a word, sorted; of equal ones the first."""
-    kept: list[Entity] = []
-    for _, span in sorted(scored, key=lambda pair: (-pair[0], pair[1])):
-        if all(span.end <= other.start or other.end <= span.start for other in kept):
-            kept.append(span)
-    return sorted(kept)
+        Each is a softmax over the positions of the window, [CLS] among them; nothing where no type is known.
+        """
+        if self._memory is None:
+            return
+        for i, states in self._encoder.vectors([[whole(window)] for window in windows]):
+            likely = scores(states, (0, *windows[i].first), self._memory, self._members).softmax(-1)
+            yield i, likely[:, :, 1:].cpu()

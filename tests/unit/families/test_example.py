@@ -1,4 +1,4 @@
-"""Example-based NER: marked texts, scores and loss by hand, spans without overlap, sources, resume, and learning."""
+"""Example-based NER: marked texts, scores and loss by hand, sources, resume, and learning."""
 
 from __future__ import annotations
 
@@ -19,17 +19,7 @@ from fewtable.errors import ConfigError
 from fewtable.families import example
 from fewtable.formats import spans as spans_format
 from fewtable.training.encoder import Encoder, Window
-from fewtable.training.example import (
-    Episode,
-    Episodes,
-    ExampleLoss,
-    Memory,
-    mark,
-    scores,
-    spans,
-    targets,
-    without_overlap,
-)
+from fewtable.training.example import Episode, Episodes, ExampleLoss, Memory, mark, scores, targets
 
 SUPPORT = (
     sentence(0, "anna saw new york", (0, 1, "per"), (2, 4, "loc")),
@@ -138,24 +128,6 @@ def test_episodes_hold_the_type_or_not_and_never_support_themselves() -> None:
     for episode in found:
         assert all(s is not episode.query and e.type == episode.type for s, e in episode.support)
         assert len(episode.support) <= 2
-
-
-def test_spans_reach_the_threshold_and_are_not_too_long() -> None:
-    window = Window((), (), (0, 1, 3, 4))  # the third word has no piece
-    starts = torch.tensor([[0.9, 0.1, 0.0, 0.0]])
-    ends = torch.tensor([[0.1, 0.0, 0.8, 0.1]])
-    found = spans(torch.stack([starts, ends]), window, ["x"], threshold=0.45, longest=4)
-    assert [(round(s, 3), e) for s, e in found] == [
-        (0.5, Entity(0, 1, "x")), (0.45, Entity(0, 2, "x")), (0.85, Entity(0, 4, "x")), (0.45, Entity(1, 4, "x")),
-    ]  # fmt: skip
-    assert [e for _, e in spans(torch.stack([starts, ends]), window, ["x"], 0.46, 3)] == [Entity(0, 1, "x")]
-
-
-def test_no_two_answers_share_a_word() -> None:
-    """The third span overlaps the first, not the last one taken (the re-implementation looks at that alone)."""
-    scored = [(0.9, Entity(0, 3, "x")), (0.8, Entity(5, 8, "y")), (0.7, Entity(1, 4, "y")), (0.6, Entity(3, 5, "x"))]
-    assert without_overlap(scored[::-1]) == [Entity(0, 3, "x"), Entity(3, 5, "x"), Entity(5, 8, "y")]
-    assert without_overlap([(0.5, Entity(0, 1, "y")), (0.5, Entity(0, 1, "x"))]) == [Entity(0, 1, "x")]
 
 
 def test_the_order_of_the_support_and_the_batch_change_no_answer(folder: Path, tmp_path: Path) -> None:
