@@ -9,7 +9,6 @@ Words that the tokenizer gives no piece (zero-width characters) have no vector; 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,9 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import load_file, save_file
 
+from fewtable.decoding.generate import pad
 from fewtable.errors import ConfigError, DataError
-from fewtable.training.device import pick_device
+from fewtable.training.device import pick_device, precision
 
 Layers = Literal["last", "sum4"]
 WEIGHTS = "encoder.safetensors"
@@ -79,8 +79,7 @@ class Encoder:
         self._head, self._tail = self._special_tokens()
         self.tail = len(self._tail)
         """Number of special tokens after a text's pieces."""
-        limit = int(getattr(model.config, "max_position_embeddings", window))
-        self._room = min(window, limit) - len(self._head) - len(self._tail) - markers
+        self._room = min(window, _positions(model, window)) - len(self._head) - len(self._tail) - markers
         self._pad = self._tokenizer.pad_token_id or 0
         self._original = {name: tensor.clone() for name, tensor in self._tensors().items()}
 
@@ -165,12 +164,7 @@ class Encoder:
 
     def states(self, windows: Sequence[Window]) -> torch.Tensor:
         """Return the vectors (words, size) of all words of ``windows``, window after window; keeps the gradient."""
-        longest = max(len(w.ids) for w in windows)
-        ids = torch.full((len(windows), longest), self._pad)
-        mask = torch.zeros_like(ids)
-        for row, window in enumerate(windows):
-            ids[row, : len(window.ids)] = torch.tensor(window.ids)
-            mask[row, : len(window.ids)] = 1
+        ids, mask = pad([window.ids for window in windows], self._pad, left=False)
         rows = torch.tensor([row for row, w in enumerate(windows) for _ in w.first])
         columns = torch.tensor([position for w in windows for position in w.first])
         hidden = self._forward(ids.to(self.device), mask.to(self.device))
@@ -182,10 +176,7 @@ class Encoder:
         if self._decodes:
             # Given explicitly: transformers shifts the pieces right when they are not.
             inputs |= {"decoder_input_ids": ids, "decoder_attention_mask": mask, "use_cache": False}
-        context: Any = contextlib.nullcontext()
-        if self._autocast:
-            context = torch.autocast(self.device.type, torch.bfloat16)
-        with context:
+        with precision(self.device, autocast=self._autocast):
             output: Any = self.model(**inputs, output_hidden_states=self._layers == "sum4")
         hidden: torch.Tensor = output.last_hidden_state
         if self._layers == "sum4":
@@ -216,3 +207,14 @@ class Encoder:
                 if len(parts[index]) == len(sentences[index]):
                     yield index, torch.cat([parts[index][n] for n in range(len(sentences[index]))])
                     parts[index] = {}
+
+
+def _positions(model: Any, most: int) -> int:
+    """Return how many pieces the model has positions for; ``most`` where it has no table of them.
+
+    RoBERTa's positions begin behind the number of the padding piece, so that its table of 514 is for 512 pieces.
+    """
+    size = int(getattr(model.config, "max_position_embeddings", most))
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return size if padding is None else size - padding - 1

@@ -42,11 +42,11 @@ def test_of_overlapping_spans_the_higher_score_stays() -> None:
     """The third best overlaps the best, not the last one taken (the re-implementation looks at that alone)."""
     words = Window((), (), tuple(range(8)))
     starts, ends = torch.zeros(2, 8), torch.zeros(2, 8)
-    for kind, start, end, score in ((0, 0, 2, 0.9), (1, 5, 7, 0.8), (1, 1, 3, 0.7)):
+    for kind, start, end, score in ((1, 0, 2, 0.9), (1, 5, 7, 0.8), (0, 1, 3, 0.7)):
         starts[kind, start] = ends[kind, end] = score
     known = Fixed(["x", "y"], [torch.stack([starts, ends]).tolist()])
     assert len(spans(torch.stack([starts, ends]), words, ["x", "y"], 0.69, 4)) == 3
-    assert answers(known, [[words]], 0.69) == [[Entity(0, 3, "x"), Entity(5, 8, "y")]]
+    assert answers(known, [[words]], 0.69) == [[Entity(0, 3, "y"), Entity(5, 8, "y")]]
 
 
 def test_of_equal_spans_the_type_decides() -> None:

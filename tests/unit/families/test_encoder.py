@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_encoder import build, build_bart
+from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
 from fewtable.backbones import materialise
 from fewtable.errors import ConfigError, DataError
@@ -96,6 +97,23 @@ def test_weights_of_another_encoder_are_refused(folder: Path, tmp_path: Path) ->
         Encoder(folder, "float32").load(tmp_path / "run")
     with pytest.raises(DataError, match="no encoder"):
         Encoder(folder, "float32").load(tmp_path / "none")
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_roberta_has_fewer_positions_than_its_table(folder: Path, tmp_path: Path, padding: int) -> None:
+    AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    RobertaModel(
+        RobertaConfig(
+            vocab_size=100, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8,
+            max_position_embeddings=13 + padding, pad_token_id=padding,
+        )
+    ).save_pretrained(tmp_path)  # fmt: skip
+    encoder = Encoder(tmp_path, "float32", window=512)
+    windows = encoder.windows(WORDS * 5)
+    assert [len(w.ids) for w in windows] == [12, 12, 7]
+    with torch.no_grad():
+        assert encoder.states(windows).isfinite().all()
 
 
 @pytest.fixture(scope="module")
