@@ -98,6 +98,15 @@ class Decode(Spec):
     groups: Annotated[int, Field(ge=1)] = 1
     """Deal the support into so many groups and average the probabilities that each gives."""
 
+    @model_validator(mode="after")
+    def _one_part(self) -> Decode:
+        if self.neighbours is not None and self.groups > 1:
+            raise ValueError(
+                "'neighbours' compares each sentence with a part of the support of its own, 'groups' with all parts "
+                "of one deal: give neighbours: null, or leave groups at 1"
+            )
+        return self
+
 
 def draw_episodes(task: Task, options: Adapt, seed: int) -> Callable[[int], Episode]:
     """Return what makes the episode of a number, the same one at every call."""

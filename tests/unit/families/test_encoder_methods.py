@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fewtable.errors import ConfigError
 from fewtable.registry import Registry
 from fewtable.resolve import Run, resolve
 from fewtable.specs import UserConfig
@@ -55,6 +56,16 @@ def test_structshot_is_nnshot_decoded_otherwise(root: Path, backbone: str) -> No
     assert near.train == struct.train
     assert near.decode == {"tau": None, "neighbours": None, "groups": 1}
     assert struct.decode == {**near.decode, "tau": 0.05 if near.train["normalise"] else 0.32}
+
+
+def test_neighbours_and_groups_do_not_go_together(root: Path) -> None:
+    user = UserConfig(overrides={"neigh-tag": {"decode": {"groups": 2}}})
+    run = Run("mit-movie", "10-shot", "neigh-tag", "bert-base-cased")
+    with pytest.raises(ConfigError, match="'neighbours' compares .* give neighbours: null") as error:
+        resolve(Registry(root / "config"), user, run)
+    assert error.value.where == "config/config.yaml:overrides.neigh-tag.decode"
+    alone = UserConfig(overrides={"neigh-tag": {"decode": {"groups": 2, "neighbours": None}}})
+    assert resolve(Registry(root / "config"), alone, run).decode["groups"] == 2
 
 
 def test_protobert_trains_on_episodes_in_the_setting_full_alone(root: Path) -> None:
