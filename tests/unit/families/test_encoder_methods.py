@@ -61,7 +61,7 @@ def test_structshot_is_nnshot_decoded_otherwise(root: Path, backbone: str) -> No
 def test_neighbours_and_groups_do_not_go_together(root: Path) -> None:
     user = UserConfig(overrides={"neigh-tag": {"decode": {"groups": 2}}})
     run = Run("mit-movie", "10-shot", "neigh-tag", "bert-base-cased")
-    with pytest.raises(ConfigError, match="'neighbours' compares .* give neighbours: null") as error:
+    with pytest.raises(ConfigError, match=r"'neighbours' compares .* give neighbours: null") as error:
         resolve(Registry(root / "config"), user, run)
     assert error.value.where == "config/config.yaml:overrides.neigh-tag.decode"
     alone = UserConfig(overrides={"neigh-tag": {"decode": {"groups": 2, "neighbours": None}}})
