@@ -20,7 +20,10 @@ from fewtable.decoding.template import Branch
 from fewtable.errors import ConfigError
 
 TOKENS = 4096
-"""Most tokens of a forward, padding among them: the bound of its memory."""
+"""Most new tokens of a forward, padding among them."""
+KEYS = 65536
+"""Most tokens that the branches of a forward attend to, their own or their sources', padding among them: 0.5 GB of
+keys and values of a layer of BART-large in float32. With TOKENS it bounds a forward's memory."""
 LOGITS = 2048
 """Vocabulary entries whose logits are computed at once: they stay in the cache (half as fast again on a CPU)."""
 
@@ -55,7 +58,7 @@ class SharedPrefix:
 
         Slots of a branch's past must have been read in an earlier call.
         """
-        return np.concatenate([self._forward(part) for part in _parts(branches)])
+        return np.concatenate([self._forward(part) for part in _parts(branches, self._source_mask.shape[1])])
 
     def _forward(self, branches: Sequence[Branch]) -> NDArray[np.float64]:
         plan = _Plan(branches, self._capacity, self._model.device)
@@ -113,15 +116,18 @@ def check(config: Any) -> None:
         )
 
 
-def _parts(branches: Sequence[Branch]) -> Iterator[list[Branch]]:
-    """Cut the branches into forwards."""
+def _parts(branches: Sequence[Branch], source: int) -> Iterator[list[Branch]]:
+    """Cut the branches into forwards; ``source`` is the length of the sources."""
     part: list[Branch] = []
-    longest = 0
+    new, keys = 0, source
     for branch in branches:
-        longest = max(longest, len(branch.tokens))
-        if part and longest * (len(part) + 1) > TOKENS:
+        new = max(new, len(branch.tokens))
+        keys = max(keys, len(branch.past) + len(branch.tokens))
+        rows = len(part) + 1
+        if part and (rows * new > TOKENS or rows * keys > KEYS):
             yield part
-            part, longest = [], len(branch.tokens)
+            part = []
+            new, keys = len(branch.tokens), max(source, len(branch.past) + len(branch.tokens))
         part.append(branch)
     yield part
 

@@ -8,8 +8,9 @@ their tails have in common; each is read once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -22,6 +23,9 @@ from fewtable.specs import Spec
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+
+SLOTS = 16384
+"""Tokens whose keys and values are kept at once: 1.6 GB of BART-large in float32."""
 
 
 class Options(Spec):
@@ -130,14 +134,11 @@ class _Chain(NamedTuple):
 
     source: int
     tokens: list[int]
-    slot: int
     ends: list[int]
     """Number of tokens, the head among them, up to the end of each span."""
 
 
-def _chains(texts: Sequence[Text], head: Sequence[int]) -> list[_Chain]:
-    found: list[_Chain] = []
-    slot = 0
+def _chains(texts: Sequence[Text], head: Sequence[int]) -> Iterator[_Chain]:
     for source, text in enumerate(texts):
         starts: dict[int, list[int]] = {}
         for start, end in text.spans:
@@ -145,13 +146,28 @@ def _chains(texts: Sequence[Text], head: Sequence[int]) -> list[_Chain]:
         for start, ends in starts.items():
             pieces = [len(word) for word in text.words[start : ends[-1]]]
             tokens = [*head, *(piece for word in text.words[start : ends[-1]] for piece in word)]
-            found.append(_Chain(source, tokens, slot, [len(head) + sum(pieces[: end - start]) for end in ends]))
-            slot += len(tokens)
-    return found
+            yield _Chain(source, tokens, [len(head) + sum(pieces[: end - start]) for end in ends])
+
+
+def _parts(chains: Iterable[_Chain], shared: int) -> Iterator[list[_Chain]]:
+    """Cut the chains into parts of at most SLOTS slots, ``shared`` of each span among them."""
+    part: list[_Chain] = []
+    size = 0
+    for chain in chains:
+        own = len(chain.tokens) + len(chain.ends) * shared
+        if part and size + own > SLOTS:
+            yield part
+            part, size = [], 0
+        part.append(chain)
+        size += own
+    if part:
+        yield part
 
 
 class Search:
     """The statements of some sentences; ``run`` scores those that can win.
+
+    Statements of different starts share nothing, so they are searched in parts that have the same slots in turn.
 
     Args:
         texts: the sentences.
@@ -161,13 +177,28 @@ class Search:
     """
 
     def __init__(self, texts: Sequence[Text], tails: Tails, head: Sequence[int], per_start: bool) -> None:
+        parts = _parts(_chains(texts, head), len(tails.shared))
+        self._parts = [_Part(chains, tails, per_start) for chains in parts]
+        self._width = len(tails.steps)
+        self.capacity = max((part.capacity for part in self._parts), default=0)
+        """Number of slots: SLOTS at most, unless a single start needs more."""
+
+    def run(self, extend: Extend) -> Floats:
+        """Return the score of each statement (spans, statements); -inf where it cannot be the best."""
+        return np.concatenate([np.zeros((0, self._width)), *(part.run(extend) for part in self._parts)])
+
+
+class _Part:
+    """The statements of some chains."""
+
+    def __init__(self, chains: Sequence[_Chain], tails: Tails, per_start: bool) -> None:
         self._tails = tails
-        self._chains = _chains(texts, head)
-        at = [(number, end) for number, chain in enumerate(self._chains) for end in chain.ends]
+        self._chains = chains
+        at = [(number, end) for number, chain in enumerate(chains) for end in chain.ends]
         self._at = at
-        self._slots = sum(len(chain.tokens) for chain in self._chains)
-        self.capacity = self._slots + len(at) * len(tails.shared)
-        """Number of slots."""
+        self._begins = list(accumulate((len(chain.tokens) for chain in chains), initial=0))
+        """The first slot of each chain; then the first of the tails."""
+        self.capacity = self._begins[-1] + len(at) * len(tails.shared)
         self._rank = {int(node): rank for rank, node in enumerate(tails.shared)}
         size = len(at), len(tails.tokens)
         self._group: Ints = np.array([number for number, _ in at]) if per_start else np.arange(len(at))
@@ -178,9 +209,7 @@ class Search:
         """Which nodes were read."""
 
     def run(self, extend: Extend) -> Floats:
-        """Return the score of each statement (spans, statements); -inf where it cannot be the best."""
-        if not self._at:
-            return np.zeros((0, len(self._tails.steps)))
+        """Return the scores as ``Search.run`` does."""
         self._read_chains(extend)
         width = 1
         while True:
@@ -214,7 +243,7 @@ class Search:
         tails = self._tails
         first = tails.tokens[tails.first].tolist()
         branches = []
-        for chain in self._chains:
+        for begin, chain in zip(self._begins, self._chains, strict=False):
             nodes: list[int] = []
             wanted: list[int] = []
             for place, token in enumerate(chain.tokens):
@@ -224,7 +253,7 @@ class Search:
                 if place + 1 in chain.ends:
                     nodes += [place] * len(first)
                     wanted += first
-            slots = range(chain.slot, chain.slot + len(chain.tokens))
+            slots = range(begin, begin + len(chain.tokens))
             branches.append(Branch(chain.source, (), chain.tokens, slots, nodes, wanted))
         values = iter(extend(branches).tolist())
         span = 0
@@ -248,7 +277,8 @@ class Search:
             path = tails.steps[statement][:-1]
             old = [node for node in path if self._seen[span, node]]
             new = path[len(old) :]
-            past = [*range(chain.slot, chain.slot + end), *(self._slot(span, node) for node in old)]
+            begin = self._begins[number]
+            past = [*range(begin, begin + end), *(self._slot(span, node) for node in old)]
             children = [tails.children[node] for node in new]
             asked = np.concatenate(children)
             nodes = np.repeat(np.arange(len(new)), [len(c) for c in children])
@@ -262,4 +292,4 @@ class Search:
 
     def _slot(self, span: int, node: int) -> int:
         rank = self._rank.get(node)
-        return -1 if rank is None else self._slots + span * len(self._rank) + rank
+        return -1 if rank is None else self._begins[-1] + span * len(self._rank) + rank

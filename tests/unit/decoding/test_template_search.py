@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fewtable.decoding import template
 from fewtable.decoding.template import Branch, Candidate, Search, Tails, Text, resolve
 
 SPANS = [Candidate(0, 1, 1, -2.0), Candidate(0, 3, 2, -5.0), Candidate(1, 2, 0, -1.0), Candidate(2, 4, 1, -4.0)]
@@ -53,6 +54,8 @@ class Oracle:
 
     def extend(self, branches: Sequence[Branch]) -> Any:
         found = []
+        if not any(branch.past for branch in branches):  # another part of the search, which has the slots anew
+            self._kept.clear()
         for branch in branches:
             before = [self._kept[slot] for slot in branch.past]
             for slot, token in zip(branch.slots, branch.tokens, strict=True):
@@ -75,9 +78,10 @@ class Oracle:
     kinds=st.lists(st.lists(st.integers(20, 23), min_size=1, max_size=3), min_size=1, max_size=6),
     per_start=st.booleans(),
     sharp=st.sampled_from([0.5, 5.0]),
+    slots=st.sampled_from([1, 25, 10**6]),
 )
 def test_the_search_finds_what_scoring_all_finds(
-    seed: int, lengths: list[int], kinds: list[list[int]], per_start: bool, sharp: float
+    seed: int, lengths: list[int], kinds: list[list[int]], per_start: bool, sharp: float, slots: int
 ) -> None:
     tails = [[10, 11, 12], *([10, *kind, 12] for kind in kinds)]
     rng = random.Random(seed)
@@ -86,7 +90,10 @@ def test_the_search_finds_what_scoring_all_finds(
         words = [[rng.randrange(30, 40) for _ in range(rng.randint(1, 3))] for _ in range(length)]
         texts.append(Text(words, [(i, j) for i in range(length) for j in range(i + 1, min(i + 3, length) + 1)]))
     oracle = Oracle(seed, sharp)
-    search = Search(texts, Tails(tails), (2, 0), per_start)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(template, "SLOTS", slots)
+        search = Search(texts, Tails(tails), (2, 0), per_start)
+    assert search.capacity <= max(slots, 2 + 3 * 3 + 3 * len(Tails(tails).shared)), "3 words of 3 pieces at most"
     scores = search.run(oracle.extend)
     expected = [
         [oracle.score(number, [2, 0, *(p for w in text.words[i:j] for p in w), *tail]) for tail in tails]

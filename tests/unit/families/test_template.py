@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers import BartConfig, BartForConditionalGeneration, PreTrainedTok
 from fewtable.corpus import Entity, Sentence, Task
 from fewtable.data.normalise import normalise
 from fewtable.decoding import shared_prefix
+from fewtable.decoding import template as template_search
 from fewtable.decoding.template import resolve
 from fewtable.errors import ConfigError
 from fewtable.families import template
@@ -135,20 +137,33 @@ def test_sentences_are_scored_alike_alone_and_together(folder: Path) -> None:
     assert len(outputs) == 5 and outputs[3] == []
 
 
-def test_a_forward_holds_a_bounded_number_of_tokens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = session(folder)
-    whole = list(made.decode(TASK, folder))
-    sizes: list[int] = []
+def test_memory_is_bounded_and_the_answers_are_the_same(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many types and a long sentence, as on ATIS."""
+    types = {f"t{i}": f"{a} {b}" for i, (a, b) in enumerate(product(("new", "york", "anna", "left"), repeat=2))}
+    long = Sentence("test-000000", ("anna", "saw", "new", "york", "and", "left", "york", "and", "she", "saw", "anna"))
+    task = Task(1, tuple(types), (), (*SUPPORT, long))
+    made = session(build(tmp_path / "bart", SUPPORT, types), types)
+    whole = list(made.decode(task, tmp_path / "bart"))
+    sizes: list[tuple[int, int, int]] = []
     original = shared_prefix._Plan
 
-    def watched(branches: Any, *rest: Any) -> Any:
-        sizes.append(len(branches) * max(len(b.tokens) for b in branches))
-        return original(branches, *rest)
+    def watched(branches: Any, capacity: int, *rest: Any) -> Any:
+        plan = original(branches, capacity, *rest)
+        rows = len(branches)
+        sizes.append((plan.place.numel(), max(plan.keys.numel(), rows * (len(long.words) + 2)), capacity))
+        return plan
 
     monkeypatch.setattr(shared_prefix, "_Plan", watched)
-    monkeypatch.setattr(shared_prefix, "TOKENS", 12)
-    assert list(made.decode(TASK, folder)) == whole
-    assert max(sizes) <= 12
+    assert list(made.decode(task, tmp_path / "bart")) == whole
+    assert max(sizes)[0] > 64 and max(keys for _, keys, _ in sizes) > 200 and sizes[0][2] > 150
+    sizes.clear()
+    monkeypatch.setattr(shared_prefix, "TOKENS", 64)
+    monkeypatch.setattr(shared_prefix, "KEYS", 200)
+    monkeypatch.setattr(template_search, "SLOTS", 150)
+    assert list(made.decode(task, tmp_path / "bart")) == whole
+    assert all(limit >= max(column) for limit, column in zip((64, 200, 150), zip(*sizes, strict=True), strict=True))
 
 
 def test_what_is_learned_is_the_statements_of_entities_and_of_other_spans(folder: Path) -> None:
