@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fewtable.corpus import Task
+from fewtable.errors import ConfigError
 from fewtable.specs import RunSpec
 
 
@@ -61,3 +62,12 @@ class Session(Protocol):
 
     def decode(self, task: Task, model: Path) -> Iterator[Any]:
         """Yield one output (a JSON value the format can parse) for every sentence of ``task.query``, in order."""
+
+
+def no_support(task: Task, why: str) -> ConfigError:
+    """Return the error of a draw whose support has nothing that ``why`` asks for."""
+    return ConfigError(
+        f"{why} and the support has none",
+        where=f"draw {task.draw}",
+        fix="use a setting whose sampler draws sentences",
+    )

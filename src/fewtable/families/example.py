@@ -13,8 +13,7 @@ from pydantic import Field
 
 from fewtable.corpus import Task, read_sentences, write_sentences
 from fewtable.decoding.example import answer
-from fewtable.errors import ConfigError
-from fewtable.families.base import Fit, Job
+from fewtable.families.base import Fit, Job, no_support
 from fewtable.specs import Spec
 from fewtable.training.loop import Loop, LoopOptions, train
 
@@ -65,15 +64,8 @@ class _Session:
 
     def fit(self, task: Task, fit: Fit) -> None:
         if not any(sentence.entities for sentence in task.support):
-            raise ConfigError(
-                "spans are compared with the mentions of the support and it has none",
-                where=f"draw {task.draw}",
-                fix="use a setting whose sampler draws sentences",
-            )
-        if fit.init is None:
-            self._encoder.restore()
-        else:
-            self._encoder.load(fit.init)
+            raise no_support(task, "spans are compared with the mentions of the support")
+        self._encoder.start(fit.init)
         if self._adapt is not None:
             self._train(task, fit, self._adapt)
         self._encoder.save(fit.model)

@@ -10,8 +10,7 @@ from pydantic import Field
 
 from fewtable.corpus import EntityType, Task
 from fewtable.decoding.pointer import greedy
-from fewtable.errors import ConfigError
-from fewtable.families.base import Fit, Job
+from fewtable.families.base import Fit, Job, no_support
 from fewtable.predictions import entity_types
 from fewtable.specs import Spec
 from fewtable.training.loop import Loop, LoopOptions, train
@@ -73,11 +72,7 @@ class _Session:
             model.take(fit.init, labels=False)
         rows = model.prepare(task.support)
         if not rows:
-            raise ConfigError(
-                "a pointer model learns from examples and the support has none",
-                where=f"draw {task.draw}",
-                fix="use a setting whose sampler draws sentences",
-            )
+            raise no_support(task, "a pointer model learns from examples")
         loop = Loop(self._options, fit.seed, fit.log, fit.checkpoint, self._device_batch)
         train(model, rows, model.loss, loop)
         model.save(fit.model)
@@ -102,10 +97,7 @@ class _Session:
 
     def _weights(self, folder: Path | None) -> None:
         """Give BART the weights of a model folder where they are trained, and else its own."""
-        if folder is None or self._options.prompts is not None:
-            self._encoder.restore()
-        else:
-            self._encoder.load(folder)
+        self._encoder.start(folder if self._options.prompts is None else None)
 
     def _model(self, names: Sequence[str]) -> PointerModel:
         from fewtable.training.pointer import PointerModel

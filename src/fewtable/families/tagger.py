@@ -10,8 +10,7 @@ from pydantic import Field
 
 from fewtable.corpus import Task
 from fewtable.decoding.transitions import count, write_counts
-from fewtable.errors import ConfigError
-from fewtable.families.base import Fit, Job
+from fewtable.families.base import Fit, Job, no_support
 from fewtable.specs import Spec
 from fewtable.training.loop import Loop, LoopOptions, train
 
@@ -48,19 +47,12 @@ class _Session:
 
         from fewtable.training.tagging import TagModel, tag_inventory
 
-        if fit.init is None:
-            self._encoder.restore()
-        else:
-            self._encoder.load(fit.init)
+        self._encoder.start(fit.init)
         torch.manual_seed(fit.seed)
         model = TagModel(self._encoder, tag_inventory(task.types), self._options.dropout, self._options.crf)
         examples = model.prepare(task.support)
         if not examples:
-            raise ConfigError(
-                "a tagger learns from examples and the support has none",
-                where=f"draw {task.draw}",
-                fix="use a setting whose sampler draws sentences",
-            )
+            raise no_support(task, "a tagger learns from examples")
         loop = Loop(self._options, fit.seed, fit.log, fit.checkpoint, self._device_batch)
         train(model, examples, model.loss, loop)
         model.save(fit.model)

@@ -16,8 +16,7 @@ from pydantic import Field
 from fewtable.corpus import Task
 from fewtable.decoding.generate import layout
 from fewtable.decoding.template import Candidate, Options, Search, Tails, Text, resolve
-from fewtable.errors import ConfigError
-from fewtable.families.base import Fit, Job
+from fewtable.families.base import Fit, Job, no_support
 from fewtable.formats.template import END, Template
 from fewtable.predictions import entity_types, make_format
 from fewtable.training.loop import Loop, LoopOptions, train
@@ -74,11 +73,7 @@ class _Session:
 
         rows = self.rows(task, fit.seed)
         if not rows:
-            raise ConfigError(
-                "statements are learned from sentences and the support has none",
-                where=f"draw {task.draw}",
-                fix="use a setting whose sampler draws sentences",
-            )
+            raise no_support(task, "statements are learned from sentences")
         model = self.model(fit.init or self._folder, "float32")
         loop = Loop(self._options, fit.seed, fit.log, fit.checkpoint, self._device_batch)
         autocast = self._spec.dtype == "bfloat16"

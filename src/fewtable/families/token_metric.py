@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from fewtable.corpus import Sentence, Task, read_sentences, restrict, write_sentences
 from fewtable.decoding.transitions import count, expand, log_floored, read_counts, viterbi, write_counts
 from fewtable.errors import ConfigError
-from fewtable.families.base import Fit, Job
+from fewtable.families.base import Fit, Job, no_support
 from fewtable.files import stable_seed
 from fewtable.sampling import episodes
 from fewtable.sampling.pool import Pool
@@ -152,21 +152,14 @@ class _Session:
 
     def fit(self, task: Task, fit: Fit) -> None:
         if not any(sentence.words for sentence in task.support):
-            raise ConfigError(
-                "words are compared with the support and it has none",
-                where=f"draw {task.draw}",
-                fix="use a setting whose sampler draws sentences",
-            )
+            raise no_support(task, "words are compared with those of the support")
         if self._options.transitions == "source" and fit.init is None:
             raise ConfigError(
                 "transitions are to come from a source and the method starts from none",
                 where="train.transitions",
                 fix="give the method an 'init', or take transitions: support",
             )
-        if fit.init is None:
-            self._encoder.restore()
-        else:
-            self._encoder.load(fit.init)
+        self._encoder.start(fit.init)
         if self._options.adapt is not None:
             self._adapt(task, fit, self._options.adapt)
         if fit.init is not None or self._options.adapt is not None:
@@ -194,10 +187,7 @@ class _Session:
         from fewtable.training.encoder import WEIGHTS
         from fewtable.training.metric import class_names
 
-        if (model / WEIGHTS).exists():
-            self._encoder.load(model)
-        else:
-            self._encoder.restore()
+        self._encoder.start(model if (model / WEIGHTS).exists() else None)
         names = class_names(task.types, self._tags)
         asked, places = self._encode([s.words for s in task.query])
         scores = self._scores(read_sentences(model / SUPPORT), task.types, names, asked)

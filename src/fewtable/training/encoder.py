@@ -113,6 +113,13 @@ class Encoder:
         """Bring the pretrained weights back."""
         self._put(self._original)
 
+    def start(self, folder: Path | None) -> None:
+        """Take the weights that ``save`` wrote to ``folder``; without one, the pretrained ones."""
+        if folder is None:
+            self.restore()
+        else:
+            self.load(folder)
+
     def save(self, folder: Path) -> None:
         """Write the weights to ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -153,7 +153,7 @@ def test_a_type_without_support_is_never_answered(folder: Path, tmp_path: Path) 
 
 
 def test_a_support_without_mentions_is_an_error_a_person_can_mend(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="it has none"):
+    with pytest.raises(ConfigError, match="the support has none"):
         session(folder).fit(Task(3, TYPES, SUPPORT[3:], ()), fit(tmp_path))
 
 

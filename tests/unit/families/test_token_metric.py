@@ -90,7 +90,7 @@ def test_without_training_no_weights_are_written(folder: Path, tmp_path: Path) -
 
 
 def test_an_empty_support_is_an_error_a_person_can_mend(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="it has none"):
+    with pytest.raises(ConfigError, match="the support has none"):
         answer(folder, tmp_path, NEAREST, Task(1, TYPES, (), ()))
 
 
