@@ -10,7 +10,7 @@ import pkgutil
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, NoneType
 from typing import Any, TypeVar, get_args
 
 import yaml
@@ -84,26 +84,17 @@ def validate(spec: type[S], value: Mapping[str, Any], where: str) -> S:
         raise ConfigError(first["msg"] + more, where=f"{where}:{key}" if key else where, fix=fix) from None
 
 
-def _fields_at(spec: type[Spec], location: tuple[int | str, ...]) -> list[str]:
+def _fields_at(kind: Any, location: tuple[int | str, ...]) -> list[str]:
     """Return the keys that are known at a place inside a spec: in a spec, in a mapping's value, in a list's item."""
-    found: Any = spec
-    for part in location:
-        if _is_spec(found):
-            found = found.model_fields[part].annotation if part in found.model_fields else None
-        else:  # dict[str, X], tuple[X, ...]
-            inner = [kind for kind in get_args(found) if kind is not Ellipsis]
-            found = inner[-1] if inner else None
-        if not _is_spec(found) and (specs := [kind for kind in get_args(found) if _is_spec(kind)]) and _optional(found):
-            found = specs[0]
-    return list(found.model_fields) if _is_spec(found) else []
-
-
-def _is_spec(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Spec)
-
-
-def _optional(kind: Any) -> bool:
-    return type(None) in get_args(kind)
+    if isinstance(kind, type) and issubclass(kind, Spec):
+        if not location:
+            return list(kind.model_fields)
+        field = kind.model_fields.get(str(location[0]))
+        return _fields_at(field.annotation, location[1:]) if field else []
+    optional = NoneType in get_args(kind)
+    inner = [part for part in get_args(kind) if part not in (NoneType, Ellipsis)]
+    # X of X | None is at the same place, that of dict[str, X] and tuple[X, ...] one further.
+    return _fields_at(inner[-1], location if optional else location[1:]) if inner else []
 
 
 def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,21 @@
-"""How a workflow script runs: one library call, one summary line, errors as text, exit codes."""
+"""How a workflow script runs: one library call, one summary line, errors as text, exit codes.
+
+Also what the scripts share that lay results out in several forms.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NoReturn
 
 from fewtable.errors import FewtableError
+from fewtable.files import write_bytes
 
 
 def run(main: Callable[[], str]) -> NoReturn:
@@ -25,3 +32,19 @@ def run(main: Callable[[], str]) -> NoReturn:
         sys.exit(1)
     print(f"{summary} in {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
     sys.exit(0)
+
+
+def layout_arguments(about: str | None) -> argparse.Namespace:
+    """Read the command line of a script that lays results out: ``spec``, ``results`` and ``output``."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--spec", required=True, type=json.loads, help="the plan's params of the target, as JSON")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="where the plan's paths begin")
+    parser.add_argument("--output", required=True, type=Path, help="path without suffix: results/PAPER/table1")
+    return parser.parse_args()
+
+
+def write_forms(output: Path, forms: Mapping[str, str | bytes]) -> None:
+    """Write each form to ``output`` with its suffix."""
+    for suffix, content in forms.items():
+        path = output.with_name(f"{output.name}.{suffix}")
+        write_bytes(path, content.encode() if isinstance(content, str) else content)

@@ -156,15 +156,14 @@ PAGE = """\
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ table.spec.title }}</title>
+<title>{{ title }}</title>
 <style>
 {{ css }}</style>
 </head>
 <body>
 <main class="page">
-<h1>{{ table.spec.title }}</h1>
-{{ fragment }}
-{{ comparisons }}
+<h1>{{ title }}</h1>
+{{ body }}
 </main>
 </body>
 </html>
@@ -195,5 +194,10 @@ def comparison_fragment(table: Table) -> Markup:
 
 def render_html(table: Table) -> str:
     """Return the table as a page of its own."""
-    page = _render(PAGE, table, css=Markup(CSS), fragment=fragment(table), comparisons=comparison_fragment(table))
-    return str(page) + "\n"
+    return page(table.spec.title, Markup("\n").join((fragment(table), comparison_fragment(table))))
+
+
+def page(title: str, body: Markup) -> str:
+    """Return a page of its own."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    return environment.from_string(PAGE).render(title=title, css=Markup(CSS), body=body) + "\n"

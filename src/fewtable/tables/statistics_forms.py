@@ -5,24 +5,12 @@ from __future__ import annotations
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from fewtable.tables.html import CSS
+from fewtable.tables.html import page
 from fewtable.tables.latex import escape
 from fewtable.tables.statistics import Statistics, cell_text, lines
 from fewtable.tables.text import grid, md_escape
 
-PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ spec.title }}</title>
-<style>
-{{ css }}</style>
-</head>
-<body>
-<main class="page">
-<h1>{{ spec.title }}</h1>
+BODY = """\
 <div class="scroll" role="region" tabindex="0" aria-label="{{ spec.title }}">
 <table>
 {% if spec.caption %}<caption><span>{{ spec.caption }}</span></caption>{% endif %}
@@ -43,10 +31,7 @@ PAGE = """\
 {% for label, line in lines %}<div><dt>{{ label }}.</dt> <dd>{{ line }}</dd></div>
 {% endfor -%}
 </dl>
-</div>
-</main>
-</body>
-</html>
+</div>\
 """
 
 
@@ -87,14 +72,13 @@ def render_tex(table: Statistics) -> str:
 def render_html(table: Statistics) -> str:
     """Return the counts as a page of its own."""
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    page = environment.from_string(PAGE).render(
+    body = environment.from_string(BODY).render(
         table=table,
         spec=table.spec,
-        css=Markup(CSS),
         lines=lines(table),
         text=lambda row, column: cell_text(table, row, column),
     )
-    return page + "\n"
+    return page(table.spec.title, Markup(body))
 
 
 def _texts(table: Statistics, row: str) -> list[str]:

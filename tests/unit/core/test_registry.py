@@ -10,7 +10,7 @@ import pytest
 from fewtable.check import check, check_user
 from fewtable.errors import ConfigError, FewtableError
 from fewtable.plan import Plan
-from fewtable.registry import Registry, deep_merge, find_module, read_yaml, user_config
+from fewtable.registry import KINDS, Registry, deep_merge, find_module, read_yaml, user_config
 
 
 @pytest.fixture
@@ -43,12 +43,26 @@ def test_a_misspelt_key_is_named_before_the_missing_one(config: Path) -> None:
     assert "x.yaml:titel" in str(caught.value) and "did you mean 'title'?" in str(caught.value)
 
 
-def test_a_misspelt_key_inside_a_mapping_finds_the_nearest(config: Path) -> None:
-    (config / "datasets").mkdir(exist_ok=True)
-    (config / "datasets/own.yaml").write_text("title: own\ntypes: {STREET: {word: street, definition: a road}}\n")
+@pytest.mark.parametrize(
+    ("kind", "text", "where", "meant"),
+    [
+        ("datasets", "types: {STREET: {word: street, definition: a road}}", "types.STREET.word", "words"),
+        ("backbones", "kind: causal\ngguf: {packge: x, path: y, sha256: z}", "gguf.packge", "package"),
+        (
+            "methods",
+            "family: tagger\nformat: {name: bio}\nwhen: [{seting: [full], set: {}}]",
+            "when.0.seting",
+            "setting",
+        ),
+    ],
+)
+def test_a_misspelt_key_inside_a_key_finds_the_nearest(
+    config: Path, kind: str, text: str, where: str, meant: str
+) -> None:
+    (config / kind / "own.yaml").write_text(f"title: own\n{text}\n")
     with pytest.raises(ConfigError) as caught:
-        Registry(config).dataset("own")
-    assert "own.yaml:types.STREET.word" in str(caught.value) and "did you mean 'words'?" in str(caught.value)
+        Registry(config).get(kind, "own", KINDS[kind])
+    assert f"own.yaml:{where}" in str(caught.value) and f"did you mean '{meant}'?" in str(caught.value)
 
 
 def test_bad_yaml_names_the_line(tmp_path: Path) -> None:
