@@ -40,24 +40,24 @@ from trl import SFTConfig, SFTTrainer
 from fewtable.files import write_json
 from fewtable.random_tokenizers import byte_tokenizer
 from fewtable.training.loop import Loop, LoopOptions, train
-from fewtable.training.sft import Row, causal_loss, seq2seq_loss
+from fewtable.training.sft import Pair, Row, causal_loss, seq2seq_loss
 from fewtable.training.weights import adapted
 
 LR = 1e-3
 LORA = {"r": 8, "alpha": 16, "dropout": 0.0, "targets": ("q_proj", "v_proj")}
 
 
-def rows(count: int, vocabulary: int) -> list[Row]:
+def rows(count: int, vocabulary: int) -> list[Pair]:
     """Return rows of about 90 prompt and 15 answer tokens, as InstructionNER's on tweets are."""
     rng = random.Random(0)
 
     def text(low: int, high: int) -> tuple[int, ...]:
         return tuple(rng.randrange(10, vocabulary) for _ in range(rng.randint(low, high)))
 
-    return [Row(text(75, 105), (*text(5, 25), 1)) for _ in range(count)]
+    return [Pair(text(75, 105), (*text(5, 25), 1)) for _ in range(count)]
 
 
-def ours(model: Any, loss: Any, data: list[Row], steps: int) -> list[float]:
+def ours(model: Any, loss: Any, data: list[Any], steps: int) -> list[float]:
     """Train with our loop; return the loss of each step."""
     seen: list[float] = []
     options = LoopOptions(epochs=steps, batch_size=len(data), lr=LR, weight_decay=0.0, warmup=0.0, schedule="constant")
@@ -67,7 +67,7 @@ def ours(model: Any, loss: Any, data: list[Row], steps: int) -> list[float]:
     return seen
 
 
-def arguments(kind: type[TrainingArguments], folder: str, data: list[Row], steps: int, **more: Any) -> Any:
+def arguments(kind: type[TrainingArguments], folder: str, data: list[Pair], steps: int, **more: Any) -> Any:
     """Return the trainer's arguments that say the same as ours."""
     return kind(
         output_dir=folder, per_device_train_batch_size=len(data), max_steps=steps, learning_rate=LR,
@@ -82,7 +82,7 @@ def losses_of(trainer: Any) -> list[float]:
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
-def trl(model: Any, data: list[Row], steps: int) -> list[float]:
+def trl(model: Any, data: list[Pair], steps: int) -> list[float]:
     """Train with TRL."""
     table = Dataset.from_list(
         [
@@ -97,7 +97,7 @@ def trl(model: Any, data: list[Row], steps: int) -> list[float]:
         return losses_of(SFTTrainer(model=model, args=settings, train_dataset=table, processing_class=byte_tokenizer()))
 
 
-def hf(model: Any, data: list[Row], steps: int) -> list[float]:
+def hf(model: Any, data: list[Pair], steps: int) -> list[float]:
     """Train with transformers' Seq2SeqTrainer."""
     table = Dataset.from_list([{"input_ids": list(r.prompt), "labels": list(r.answer)} for r in data])
     collate = transformers.DataCollatorForSeq2Seq(byte_tokenizer(), padding=True)
@@ -106,7 +106,7 @@ def hf(model: Any, data: list[Row], steps: int) -> list[float]:
         return losses_of(Seq2SeqTrainer(model=model, args=settings, train_dataset=table, data_collator=collate))
 
 
-def causal(data: list[Row], steps: int) -> dict[str, Callable[[], list[float]]]:
+def causal(data: list[Pair], steps: int) -> dict[str, Callable[[], list[float]]]:
     """Return the two sides of the causal comparison."""
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -117,7 +117,8 @@ def causal(data: list[Row], steps: int) -> dict[str, Callable[[], list[float]]]:
 
     def mine() -> list[float]:
         with adapted(base, LORA, 1, None) as model:
-            return ours(model, causal_loss(base, 0, autocast=False), data, steps)
+            written = [Row(p.prompt + p.answer, (False,) * len(p.prompt) + (True,) * len(p.answer)) for p in data]
+            return ours(model, causal_loss(base, 0, autocast=False), written, steps)
 
     def theirs() -> list[float]:
         with adapted(base, LORA, 1, None) as model:
@@ -126,7 +127,7 @@ def causal(data: list[Row], steps: int) -> dict[str, Callable[[], list[float]]]:
     return {"ours": mine, "trl": theirs}
 
 
-def seq2seq(data: list[Row], steps: int) -> dict[str, Callable[[], list[float]]]:
+def seq2seq(data: list[Pair], steps: int) -> dict[str, Callable[[], list[float]]]:
     """Return the two sides of the encoder-decoder comparison."""
     torch.manual_seed(0)
     config = T5Config(

@@ -5,13 +5,17 @@ An entity is (start, end, type) in word indices, ``end`` exclusive.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from fewtable.errors import DataError
 from fewtable.files import read_jsonl, write_jsonl
+
+_WORD = re.compile(r"[^\W_]+|\S")
 
 Scheme = Literal["iob2", "iob2-strict", "iob1", "io", "bioes"]
 
@@ -31,11 +35,28 @@ class Sentence:
     id: str
     words: tuple[str, ...]
     entities: tuple[Entity, ...] = ()
+    glued: tuple[int, ...] = ()
+    """Indices of words that follow the one before without a space, rising: how raw text is spelled."""
 
     @property
     def split(self) -> str:
         """The split that the sentence belongs to."""
         return self.id.rpartition("-")[0]
+
+    @property
+    def text(self) -> str:
+        """The sentence as it is written."""
+        return self.surface(0, len(self.words))
+
+    def surface(self, start: int, end: int) -> str:
+        """Return the words from ``start`` to ``end`` (exclusive) as they are written."""
+        if not self.glued:
+            return " ".join(self.words[start:end])
+        glued = set(self.glued)
+        spaced = (
+            word if i == start or i in glued else " " + word for i, word in enumerate(self.words[:end]) if i >= start
+        )
+        return "".join(spaced)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +92,35 @@ class Sample:
     header: dict[str, Any] = field(default_factory=dict)
 
 
+def split_words(text: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Split raw text into words: runs of letters and digits, and other characters one by one.
+
+    Returns:
+        The words, and the indices of those that no white space stands before (``Sentence.glued``): ``Sentence.text`` is
+        the text again, each run of white space as one space.
+    """
+    found = list(_WORD.finditer(text))
+    glued = (i for i, (one, two) in enumerate(pairwise(found), 1) if one.end() == two.start())
+    return tuple(m[0] for m in found), tuple(glued)
+
+
 def sentence_id(split: str, index: int) -> str:
     """Return the id of the ``index``-th (from 0) sentence of ``split``."""
     return f"{split}-{index:06d}"
 
 
 def write_sentences(path: Path, sentences: Iterable[Sentence]) -> int:
-    """Write sentences as JSON lines {id, words, entities: [[start, end, type], ...]}; return their number."""
-    return write_jsonl(path, ({"id": s.id, "words": s.words, "entities": s.entities} for s in sentences))
+    """Write sentences as JSON lines {id, words, entities: [[start, end, type], ...]}; return their number.
+
+    ``glued`` is written where it holds any.
+    """
+    return write_jsonl(
+        path,
+        (
+            {"id": s.id, "words": s.words, "entities": s.entities} | ({"glued": s.glued} if s.glued else {})
+            for s in sentences
+        ),
+    )
 
 
 def read_sentences(path: Path) -> list[Sentence]:
@@ -88,6 +130,7 @@ def read_sentences(path: Path) -> list[Sentence]:
         try:
             words = tuple(row["words"])
             entities = tuple(sorted(Entity(int(s), int(e), str(t)) for s, e, t in row["entities"]))
+            glued = tuple(map(int, row.get("glued", ())))
             identity = str(row["id"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
@@ -98,7 +141,7 @@ def read_sentences(path: Path) -> list[Sentence]:
         for entity in entities:
             if not 0 <= entity.start < entity.end <= len(words):
                 raise DataError(f"entity {list(entity)} lies outside the sentence", where=f"{path}:{number}")
-        out.append(Sentence(identity, words, entities))
+        out.append(Sentence(identity, words, entities, glued))
     return out
 
 
@@ -134,7 +177,7 @@ def restrict(sentence: Sentence, types: Iterable[str]) -> Sentence:
     keep = set(types)
     if all(entity.type in keep for entity in sentence.entities):
         return sentence
-    return Sentence(sentence.id, sentence.words, tuple(e for e in sentence.entities if e.type in keep))
+    return replace(sentence, entities=tuple(e for e in sentence.entities if e.type in keep))
 
 
 def build_tasks(samples: Iterable[Sample], splits: Mapping[str, Path]) -> list[Task]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from fewtable.corpus import Sentence, Task
+from fewtable.corpus import Task
 from fewtable.errors import DataError
 from fewtable.families.base import Fit, Job, Session
 from fewtable.files import digest, dumps, locked, read_json, read_jsonl, stable_seed, write_jsonl, write_text
@@ -82,7 +82,7 @@ def _listing(folder: Path) -> list[tuple[str, int, int]]:
 
 def _without_gold(task: Task) -> Task:
     """Return the task with query sentences that tell no entity: what is asked is not known to who answers."""
-    return replace(task, query=tuple(Sentence(sentence.id, sentence.words) for sentence in task.query))
+    return replace(task, query=tuple(replace(sentence, entities=()) for sentence in task.query))
 
 
 def train_block(

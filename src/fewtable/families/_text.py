@@ -6,11 +6,12 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewtable.corpus import Sentence, Task
-from fewtable.decoding.generate import Generation, generate
+from fewtable.corpus import Task
+from fewtable.decoding.generate import Generation
 from fewtable.errors import ConfigError
 from fewtable.families.base import Fit, Job
 from fewtable.formats.base import Example, Format
@@ -18,7 +19,7 @@ from fewtable.predictions import entity_types, make_format
 from fewtable.training.loop import Loop, LoopOptions, train
 
 if TYPE_CHECKING:
-    from fewtable.training.sft import Loss, Row
+    from fewtable.training.sft import Loss
 
 log = logging.getLogger(__name__)
 
@@ -47,25 +48,24 @@ class TextSession(ABC):
         self._generation = generation
         self._device_batch = job.device_batch
 
-    @property
     @abstractmethod
-    def stop(self) -> Sequence[int]:
-        """Ids of the tokens that end an answer."""
+    def rows(self, examples: Sequence[Example]) -> Sequence[Any]:
+        """Return the tokens of what the model is trained on."""
 
     @abstractmethod
     def prompt(self, example: Example) -> tuple[int, ...]:
         """Return the ids of what the model reads."""
 
     @abstractmethod
-    def answer(self, example: Example) -> tuple[int, ...]:
-        """Return the ids of what the model writes, its end token last."""
+    def answers(self, model: Any, groups: Sequence[Sequence[tuple[int, ...]]], empty: str) -> Sequence[Sequence[str]]:
+        """Return the model's answers to the prompts of each sentence; ``empty`` is one that nothing may follow."""
 
     @abstractmethod
     def start(self, fit: Fit) -> AbstractContextManager[Any]:
         """Give a model to train, from the backbone's own weights or ``fit.init``."""
 
     @abstractmethod
-    def loss(self, model: Any) -> Loss:
+    def loss(self, model: Any) -> Loss[Any]:
         """Return the loss of ``model``."""
 
     @abstractmethod
@@ -86,7 +86,7 @@ class TextSession(ABC):
 
         form = self._format(task)
         self._speak((*read_labels(fit.init), *form.tokens))
-        rows = self._rows(form, task)
+        rows = self.rows(form.examples(task.support, task.draw))
         if not rows:
             raise ConfigError(
                 f"family '{self.spec.family}' learns from examples and the support has none",
@@ -106,9 +106,12 @@ class TextSession(ABC):
 
         form = self._format(task)
         self._speak(read_labels(model))
-        prompts = [self.prompt(_query(form, sentence.words, sentence.id)) for sentence in task.query]
+        # Rendered without the gold entities, so that none can reach a prompt.
+        queries = [form.render(replace(sentence, entities=())) for sentence in task.query]
+        groups = [[self.prompt(query) for query in of_one] for of_one in queries]
         with self.trained(model) as trained:
-            yield from generate(trained, self.tokenizer, prompts, self._generation, self.stop)
+            for answers in self.answers(trained, groups, form.empty):
+                yield list(answers) if form.several else answers[0]
 
     def _format(self, task: Task) -> Format:
         types = set(task.types)
@@ -121,11 +124,6 @@ class TextSession(ABC):
         self.labels = tuple(dict.fromkeys(labels))
         self.tokenizer = with_labels(self._plain, self.labels) if self.labels else self._plain
 
-    def _rows(self, form: Format, task: Task) -> list[Row]:
-        from fewtable.training.sft import Row
-
-        return [Row(self.prompt(e), self.answer(e)) for e in form.examples(task.support, task.draw)]
-
     def _grown(self, model: Any, known: Sequence[str], seed: int) -> Any:
         """Return a model whose weights are all its own with random rows for the labels after the ``known`` ones."""
         from fewtable.training.labels import grow
@@ -133,12 +131,6 @@ class TextSession(ABC):
         if len(known) < len(self.labels):
             grow(model, len(self._plain) + len(known), len(self.tokenizer), seed)
         return model
-
-
-def _query(form: Format, words: tuple[str, ...], identity: str) -> Example:
-    """Render without the gold entities, so that none can reach the prompt."""
-    (example,) = form.render(Sentence(identity, words))
-    return example
 
 
 def cut(ids: Sequence[int], limit: int, *, keep_end: bool) -> tuple[int, ...]:

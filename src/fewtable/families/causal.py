@@ -5,26 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from fewtable.decoding.generate import Generation
-from fewtable.errors import ConfigError
-from fewtable.families._text import TextSession, cut
+from fewtable.decoding.generate import Generation, generate
+from fewtable.families._dialogue import Dialogue
+from fewtable.families._text import TextSession
 from fewtable.families.base import Fit, Job
 from fewtable.formats.base import Example
+from fewtable.formats.dialogue import Template
 from fewtable.specs import Spec
 from fewtable.training.loop import LoopOptions
 
 if TYPE_CHECKING:
-    from fewtable.training.sft import Loss
+    from fewtable.training.sft import Loss, Row
 
 BACKBONES = frozenset({"causal"})
 OUTPUT = "text"
-
-CUE = "\nAnswer:"
-"""What follows a plain prompt. The answer begins with a space, so that its first word is spelled as in the sentence."""
 
 
 class Lora(Spec):
@@ -42,10 +40,10 @@ class Train(LoopOptions):
 
     lora: Lora | None = Lora()
     """None trains all weights: fp32, with autocast where the dtype is bfloat16."""
-    template: Literal["plain", "chat"] = "plain"
-    """``chat`` wraps prompt and answer in the tokenizer's chat template."""
+    template: Template = "plain"
+    """The words around questions and answers."""
     prompt_length: Annotated[int, Field(ge=16)] = 1024
-    """Most tokens of a prompt; longer ones lose their beginning."""
+    """Most tokens of a prompt; longer ones lose their beginning. A conversation is split between its turns."""
 
 
 class Decode(Generation):
@@ -57,48 +55,30 @@ class _Session(TextSession):
         super().__init__(job, options, decode)
         self._train = options
         self._base: Any = None
-        if options.template == "chat" and not self.tokenizer.chat_template:
-            raise ConfigError(
-                f"the tokenizer of backbone '{job.spec.backbone}' has no chat template",
-                where=f"{job.spec.method}:train.template",
-                fix="set it to plain",
-            )
+        Dialogue(self.tokenizer, options.template, options.prompt_length)  # says what is wrong before weights are loaded
 
     @property
-    def stop(self) -> Sequence[int]:
-        return (self.answer(Example("", ""))[-1],)
+    def _dialogue(self) -> Dialogue:
+        return Dialogue(self.tokenizer, self._train.template, self._train.prompt_length)
+
+    def rows(self, examples: Sequence[Example]) -> Sequence[Row]:
+        return self._dialogue.rows(examples)
 
     def prompt(self, example: Example) -> tuple[int, ...]:
-        if self._train.template == "chat":
-            ids = self._ids(self._chat(example, answered=False))
-        else:
-            ids = self.tokenizer(example.prompt + CUE)["input_ids"]
-            ids = ids[:-1] if ids[-1] == self.tokenizer.eos_token_id else ids
-        return cut(ids, self._train.prompt_length, keep_end=True)
+        return self._dialogue.prompt(example)
 
-    def answer(self, example: Example) -> tuple[int, ...]:
-        if self._train.template == "plain":
-            return (*self._ids(" " + example.target), self.tokenizer.eos_token_id)
-        before, whole = self._chat(example, answered=False), self._chat(example, answered=True)
-        if not whole.startswith(before):
-            raise ConfigError(
-                "the chat template writes an answered turn otherwise than an open one",
-                where=f"{self.spec.method}:train.template",
-                fix="set it to plain",
-            )
-        # The template's newline after the end of a turn is never generated, so it is not learned.
-        return tuple(self._ids(whole[len(before) :].rstrip()))
+    def answers(self, model: Any, groups: Sequence[Sequence[tuple[int, ...]]], empty: str) -> Sequence[Sequence[str]]:
+        from fewtable.decoding.greedy import answer
 
-    def _chat(self, example: Example, *, answered: bool) -> str:
-        turns = [{"role": "user", "content": example.prompt}]
-        if answered:
-            turns.append({"role": "assistant", "content": example.target})
-        text: str = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=not answered)
-        return text
-
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+        options, dialogue = self._generation, self._dialogue
+        if options.beams > 1:
+            flat = [prompt for group in groups for prompt in group]
+            written = iter(generate(model, self.tokenizer, flat, options, (dialogue.end,)))
+            return [[next(written) for _ in group] for group in groups]
+        ends = dialogue.empty(empty) if empty else ()
+        found = answer(model, groups, options.batch_size, options.max_new_tokens, dialogue.end, ends)
+        decode = self.tokenizer.batch_decode
+        return [decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) for ids in found]
 
     def start(self, fit: Fit) -> AbstractContextManager[Any]:
         lora = self._train.lora
@@ -137,7 +117,7 @@ class _Session(TextSession):
         else:
             yield self._grown(self._load(fit.init or self.folder, "float32"), known, fit.seed)
 
-    def loss(self, model: Any) -> Loss:
+    def loss(self, model: Any) -> Loss[Row]:
         from fewtable.training.sft import causal_loss
 
         plain = model.get_base_model() if self._train.lora else model

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from fewtable.decoding.generate import Generation
+from fewtable.decoding.generate import Generation, generate
+from fewtable.errors import ConfigError
 from fewtable.families._text import TextSession, cut
 from fewtable.families.base import Fit, Job
 from fewtable.formats.base import Example
 from fewtable.training.loop import LoopOptions
 
 if TYPE_CHECKING:
-    from fewtable.training.sft import Loss
+    from fewtable.training.sft import Loss, Pair
 
 BACKBONES = frozenset({"seq2seq"})
 OUTPUT = "text"
@@ -39,15 +40,28 @@ class _Session(TextSession):
         super().__init__(job, options, decode)
         self._lengths = options.source_length, options.target_length
 
-    @property
-    def stop(self) -> Sequence[int]:
-        return (self.tokenizer.eos_token_id,)
+    def rows(self, examples: Sequence[Example]) -> Sequence[Pair]:
+        from fewtable.training.sft import Pair
+
+        return [Pair(self.prompt(example), self.answer(example)) for example in examples]
 
     def prompt(self, example: Example) -> tuple[int, ...]:
+        if example.before:
+            raise ConfigError(
+                f"family '{self.spec.family}' holds no conversations, and the format does",
+                where=f"{self.spec.method}:family",
+                fix="set it to causal",
+            )
         return self._ended(self.tokenizer(example.prompt)["input_ids"], self._lengths[0])
 
     def answer(self, example: Example) -> tuple[int, ...]:
+        """Return the ids of what the model writes, its end token last."""
         return self._ended(self.tokenizer(text_target=example.target)["input_ids"], self._lengths[1])
+
+    def answers(self, model: Any, groups: Sequence[Sequence[tuple[int, ...]]], empty: str) -> Sequence[Sequence[str]]:
+        flat = [prompt for group in groups for prompt in group]
+        written = iter(generate(model, self.tokenizer, flat, self._generation, (self.tokenizer.eos_token_id,)))
+        return [[next(written) for _ in group] for group in groups]
 
     def _ended(self, ids: Sequence[int], limit: int) -> tuple[int, ...]:
         end = self.tokenizer.eos_token_id
@@ -59,7 +73,7 @@ class _Session(TextSession):
 
         yield self._grown(self._load(fit.init or self.folder, "float32"), read_labels(fit.init), fit.seed)
 
-    def loss(self, model: Any) -> Loss:
+    def loss(self, model: Any) -> Loss[Pair]:
         from fewtable.training.sft import seq2seq_loss
 
         return seq2seq_loss(model, self.tokenizer.pad_token_id, autocast=self.spec.dtype == "bfloat16")

@@ -23,7 +23,7 @@ from fewtable.training.loop import Loop, LoopOptions, train
 from fewtable.training.template import labelled_spans, spans
 
 if TYPE_CHECKING:
-    from fewtable.training.sft import Row
+    from fewtable.training.sft import Pair
 
 log = logging.getLogger(__name__)
 
@@ -80,9 +80,9 @@ class _Session:
         train(model, rows, seq2seq_loss(model, self._tokenizer.pad_token_id, autocast=autocast), loop)
         save_model(model, fit.model)
 
-    def rows(self, task: Task, seed: int) -> list[Row]:
+    def rows(self, task: Task, seed: int) -> list[Pair]:
         """Return what is learned: the statements of all entities and of some spans that are none."""
-        from fewtable.training.sft import Row
+        from fewtable.training.sft import Pair
 
         form = self._format(task)
         drawn = labelled_spans(task.support, self._options.longest, self._options.negatives, seed)
@@ -92,7 +92,7 @@ class _Session:
             for start, end, kind in found:
                 target = self._ended(self._pieces((*sentence.words[start:end], *form.tail(kind))))
                 if len(target) <= self._options.target_length:
-                    rows.append(Row(source, target))
+                    rows.append(Pair(source, target))
                 else:
                     log.warning("a statement of %d tokens is left out", len(target))
         return rows

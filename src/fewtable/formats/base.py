@@ -15,11 +15,22 @@ from fewtable.specs import Spec
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """An earlier turn of a conversation: what was asked, the answer, and whether a model learns to give it."""
+
+    prompt: str
+    target: str
+    learned: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """A prompt and the answer that the model is trained to give."""
 
     prompt: str
     target: str
+    before: tuple[Turn, ...] = ()
+    """The conversation so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,10 @@ class Format(Protocol):
     """The options that only parse reads: a change of them trains and decodes nothing anew."""
     tokens: Sequence[str] = ()
     """Texts in prompts and answers that the tokenizer is to know as one token each."""
+    several: bool = False
+    """Whether a sentence has several queries; its output is then the list of their answers."""
+    empty: str = ""
+    """An answer that nothing may follow: decoding need not wait for its end."""
 
     def __init__(self, types: Sequence[EntityType], options: Spec) -> None: ...
 

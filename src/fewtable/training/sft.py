@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -16,20 +16,29 @@ from fewtable.training.device import precision
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A tokenised example; the answer ends with the token that ends answers."""
+    """The tokens of a text that a decoder-only model goes on writing, and which of them it learns to write."""
+
+    ids: tuple[int, ...]
+    learned: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The tokens that an encoder reads and those that a decoder learns to write, the token that ends answers last."""
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
 
 
-Loss = Callable[[Sequence[Row]], tuple[torch.Tensor, float]]
-"""Rows -> the sum of the answer tokens' negative log-likelihoods in nats, and the number of answer tokens."""
+R = TypeVar("R")
+Loss = Callable[[Sequence[R]], tuple[torch.Tensor, float]]
+"""Examples -> the sum of the answer tokens' negative log-likelihoods in nats, and the number of answer tokens."""
 
 RESCALED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 """Config keys of models that change the head's logits, which ``causal_loss`` would not see."""
 
 
-def causal_loss(model: Any, filler: int, *, autocast: bool) -> Loss:
+def causal_loss(model: Any, filler: int, *, autocast: bool) -> Loss[Row]:
     """Return the loss of a decoder-only model; the head is computed at answer positions only.
 
     Padding is masked by attention and never by id, so that an end token that also pads is still learned.
@@ -41,11 +50,8 @@ def causal_loss(model: Any, filler: int, *, autocast: bool) -> Loss:
         raise ConfigError(f"backbones with '{found[0]}' cannot be trained", fix="use another causal backbone")
 
     def loss(rows: Sequence[Row]) -> tuple[torch.Tensor, float]:
-        ids, mask = pad([r.prompt + r.answer for r in rows], filler, left=False)
-        ids, mask = ids.to(model.device), mask.to(model.device)
-        answers = torch.zeros_like(mask, dtype=torch.bool)
-        for number, row in enumerate(rows):
-            answers[number, len(row.prompt) : len(row.prompt) + len(row.answer)] = True
+        ids, mask = (t.to(model.device) for t in pad([r.ids for r in rows], filler, left=False))
+        answers = pad([r.learned for r in rows], 0, left=False)[0].bool().to(model.device)
         with precision(model.device, autocast=autocast):
             hidden = model.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
             logits = model.get_output_embeddings()(hidden[:, :-1][answers[:, 1:]])
@@ -54,10 +60,10 @@ def causal_loss(model: Any, filler: int, *, autocast: bool) -> Loss:
     return loss
 
 
-def seq2seq_loss(model: Any, filler: int, *, autocast: bool) -> Loss:
+def seq2seq_loss(model: Any, filler: int, *, autocast: bool) -> Loss[Pair]:
     """Return the loss of an encoder-decoder model over its target tokens."""
 
-    def loss(rows: Sequence[Row]) -> tuple[torch.Tensor, float]:
+    def loss(rows: Sequence[Pair]) -> tuple[torch.Tensor, float]:
         ids, mask = pad([r.prompt for r in rows], filler, left=False)
         labels, real = pad([r.answer for r in rows], -100, left=False)
         labels = labels.to(model.device)

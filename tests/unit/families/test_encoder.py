@@ -74,20 +74,23 @@ def test_vectors_do_not_depend_on_the_neighbours(folder: Path) -> None:
     assert all(torch.equal(together[i], again[i]) for i in together)
 
 
-def test_weights_come_back(folder: Path, tmp_path: Path) -> None:
-    encoder = Encoder(folder, "float32")
+def check_weights_come_back(encoder: Encoder, saved: Path) -> None:
     (window,) = encoder.windows(WORDS)
     with torch.no_grad():
         before = encoder.states([window])
         for parameter in encoder.model.parameters():
             parameter += 0.1
         changed = encoder.states([window])
-        encoder.save(tmp_path)
+        encoder.save(saved)
         encoder.restore()
         assert torch.equal(encoder.states([window]), before)
-        encoder.load(tmp_path)
+        encoder.load(saved)
         assert torch.equal(encoder.states([window]), changed)
     assert not torch.equal(before, changed)
+
+
+def test_weights_come_back(folder: Path, tmp_path: Path) -> None:
+    check_weights_come_back(Encoder(folder, "float32"), tmp_path)
 
 
 def test_weights_of_another_encoder_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -155,17 +158,7 @@ def test_words_are_encoded_after_a_space(root: Path, tmp_path: Path) -> None:
 
 def test_weights_of_a_bart_come_back_with_their_ties(bart: Path, tmp_path: Path) -> None:
     encoder = Encoder(bart, "float32")
-    (window,) = encoder.windows(WORDS)
-    with torch.no_grad():
-        before = encoder.states([window])
-        for parameter in encoder.model.parameters():
-            parameter += 0.1
-        changed = encoder.states([window])
-        encoder.save(tmp_path)
-        encoder.restore()
-        assert torch.equal(encoder.states([window]), before)
-        encoder.load(tmp_path)
-        assert torch.equal(encoder.states([window]), changed)
+    check_weights_come_back(encoder, tmp_path)
     names = dict(encoder.model.named_parameters(remove_duplicate=False))
     tied = {"shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}
     assert len({names[name].data_ptr() for name in tied}) == 1

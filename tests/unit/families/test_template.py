@@ -25,7 +25,7 @@ from fewtable.families import template
 from fewtable.families.base import Job
 from fewtable.registry import Registry
 from fewtable.specs import RunSpec
-from fewtable.training.sft import Row, seq2seq_loss
+from fewtable.training.sft import Pair, seq2seq_loss
 from fewtable.training.template import labelled_spans, spans
 
 TYPES = {"per": "person", "org": "organization", "name": "restaurant name", "city": "restaurant city"}
@@ -198,7 +198,7 @@ def test_negatives_are_never_entities_and_follow_their_ratio() -> None:
 
 def test_the_loss_is_the_cross_entropy_of_every_token_of_the_statement(folder: Path) -> None:
     model = session(folder).model(folder, "float32")
-    rows = [Row((0, 5, 6, 2), (0, 5, 7, 2)), Row((0, 8, 2), (0, 8, 9, 10, 2))]
+    rows = [Pair((0, 5, 6, 2), (0, 5, 7, 2)), Pair((0, 8, 2), (0, 8, 9, 10, 2))]
     with torch.no_grad():
         total, tokens = seq2seq_loss(model, 1, autocast=False)(rows)
         expected = 0.0

@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 from fewtable.corpus import Entity, Sentence, Task
 from fewtable.data.normalise import normalise
 from fewtable.errors import ConfigError
-from fewtable.families import _text, causal, seq2seq
+from fewtable.families import causal, seq2seq
 from fewtable.formats.base import Example
 from fewtable.predictions import entity_types, make_format
 from fewtable.registry import Registry
-from fewtable.training.sft import Row, causal_loss, seq2seq_loss
+from fewtable.training.sft import Pair, causal_loss, seq2seq_loss
 from fewtable.training.weights import adapted
 
 TYPES = {"per": "person", "loc": "location"}
@@ -63,14 +63,14 @@ def same(left: Path, right: Path) -> bool:
 
 def test_causal_loss_is_that_of_the_answer_tokens_alone(folders: dict[str, Path]) -> None:
     model = session(folders, "causal")._load(folders["causal"], "float32")
-    rows = [Row((5, 6, 7), (8, 1)), Row((4,), (9, 3, 1))]
+    rows = [tiny_text.row((5, 6, 7), (8, 1)), tiny_text.row((4,), (9, 3, 1))]
     with torch.no_grad():
         total, tokens = causal_loss(model, 0, autocast=False)(rows)
         expected = 0.0
         for row in rows:
-            logits = model(input_ids=torch.tensor([row.prompt + row.answer])).logits[0]
-            for place, gold in enumerate(row.answer, len(row.prompt) - 1):
-                scores = logits[place].tolist()
+            logits = model(input_ids=torch.tensor([row.ids])).logits[0]
+            for place in (place for place, learned in enumerate(row.learned) if learned):
+                scores, gold = logits[place - 1].tolist(), row.ids[place]
                 expected += math.log(sum(math.exp(x) for x in scores)) - scores[gold]
     assert tokens == 5
     assert float(total) == pytest.approx(expected, rel=1e-5)
@@ -78,7 +78,7 @@ def test_causal_loss_is_that_of_the_answer_tokens_alone(folders: dict[str, Path]
 
 def test_seq2seq_loss_is_transformers_own_sum(folders: dict[str, Path]) -> None:
     model = session(folders, "seq2seq")._load(folders["seq2seq"], "float32")
-    rows = [Row((5, 6, 7, 1), (8, 1)), Row((4, 1), (9, 3, 1))]
+    rows = [Pair((5, 6, 7, 1), (8, 1)), Pair((4, 1), (9, 3, 1))]
     with torch.no_grad():
         total, tokens = seq2seq_loss(model, 0, autocast=False)(rows)
         each = [
@@ -93,7 +93,7 @@ def test_seq2seq_loss_is_transformers_own_sum(folders: dict[str, Path]) -> None:
 def test_accumulation_gives_the_same_gradient(folders: dict[str, Path], kind: str) -> None:
     made = session(folders, kind, lora=None) if kind == "causal" else session(folders, kind)
     model = made._load(folders[kind], "float32")
-    rows = made._rows(made._format(TASK), TASK)
+    rows = tiny_text.rows(made, TASK)
     grads = []
     for size in (3, 1):
         model.zero_grad()
@@ -107,7 +107,7 @@ def test_only_adapters_get_a_gradient(folders: dict[str, Path], tmp_path: Path) 
     made = session(folders, "causal")
     before = {n: p.clone() for n, p in made._backbone().named_parameters()}
     with made.start(tiny_text.fit(tmp_path)) as model:
-        total, _ = made.loss(model)(made._rows(made._format(TASK), TASK))
+        total, _ = made.loss(model)(tiny_text.rows(made, TASK))
         total.backward()
         touched = {n for n, p in model.named_parameters() if p.grad is not None}
         learned = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
@@ -160,10 +160,15 @@ def test_an_empty_support_is_refused(folders: dict[str, Path], tmp_path: Path, k
         session(folders, kind).fit(Task(1, tuple(TYPES), (), SUPPORT), tiny_text.fit(tmp_path))
 
 
-def test_a_query_never_shows_its_entities(folders: dict[str, Path]) -> None:
-    form = session(folders, "causal")._format(TASK)
-    bare = _text._query(form, SUPPORT[0].words, "x-0")
-    assert bare == Example(form.render(SUPPORT[0])[0].prompt, ".")
+def test_a_query_never_shows_its_entities(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = session(folders, "causal", epochs=1)
+    made.fit(TASK, tiny_text.fit(tmp_path))
+    seen: list[Example] = []
+    monkeypatch.setattr(type(made), "prompt", lambda self, example: seen.append(example) or (1, 2, 3))
+    list(made.decode(TASK, tmp_path / "model"))
+    assert [example.target for example in seen] == ["."] * len(SUPPORT)
 
 
 def test_chat_wraps_the_turns_and_learns_the_end_of_one(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -178,8 +183,10 @@ def test_chat_wraps_the_turns_and_learns_the_end_of_one(folders: dict[str, Path]
     made = causal.load(tiny_text.job(tmp_path, "causal", TYPES, options("causal", template="chat")))
     example = Example("anna", "anna is a person.")
     assert made.tokenizer.decode(made.prompt(example)).split() == ["<unk>", "anna", "</s>", "<unk>"]
-    assert made.tokenizer.decode(made.answer(example)).split() == ["anna", "is", "a", "person.", "</s>"]
-    assert made.stop == (1,)
+    (row,) = made.rows([example])
+    learned = [i for i, yes in zip(row.ids, row.learned, strict=True) if yes]
+    assert made.tokenizer.decode(learned).split() == ["anna", "is", "a", "person.", "</s>"]
+    assert made._dialogue.end == 1
 
 
 def test_a_long_prompt_keeps_its_end_in_causal_and_its_beginning_in_seq2seq(folders: dict[str, Path]) -> None:
@@ -194,9 +201,10 @@ CHILD = """
 import os, signal, sys
 from pathlib import Path
 import test_text, tiny_text, torch
+from fewtable.families import _text
 torch.set_num_threads(1)
 kind, folder, work = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-test_text._text.SAVE_EVERY = 0.0
+_text.SAVE_EVERY = 0.0
 def log(step, **values):
     if step == 5:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -57,7 +57,7 @@ def test_answers_are_framed_once_and_shifted_by_transformers(made: Any) -> None:
 def test_the_loss_is_transformers_own_sum(made: Any) -> None:
     made._speak(made._format(TASK).tokens)
     model = made._grown(made._load(made.folder, "float32"), (), 1)
-    rows = made._rows(made._format(TASK), TASK)
+    rows = tiny_text.rows(made, TASK)
     with torch.no_grad():
         total, tokens = seq2seq_loss(model, made.tokenizer.pad_token_id, autocast=False)(rows)
         each = [

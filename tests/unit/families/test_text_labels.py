@@ -23,7 +23,7 @@ from fewtable.predictions import entity_types, make_format
 from fewtable.random_tokenizers import byte_tokenizer
 from fewtable.registry import Registry
 from fewtable.training.labels import deviation, grow, read_labels, read_rows, with_labels
-from fewtable.training.sft import Row, causal_loss
+from fewtable.training.sft import causal_loss
 
 TOKENS = {"labels": "tokens"}
 BOTH = ("<per>", "<loc>")
@@ -88,15 +88,15 @@ def test_rows_beside_a_backbone_are_rows_of_a_grown_model(
     first = len(made._plain)
     grown = made._load(made.folder, "float32")
     grow(grown, first, first + 2, 1)
-    rows = [Row((5, first, 7), (first + 1, 1)), Row((4,), (9, first, 1))]
+    rows = [tiny_text.row((5, first, 7), (first + 1, 1)), tiny_text.row((4,), (9, first, 1))]
     with torch.no_grad():
         for matrix, new in zip(matrices(grown), (1.0, 1.0 if tied else 2.0), strict=True):
             matrix[first : first + 2] = new * torch.arange(64) / 64
-        logits = [grown(input_ids=torch.tensor([r.prompt + r.answer])).logits[0, :, : first + 2] for r in rows]
+        logits = [grown(input_ids=torch.tensor([r.ids])).logits[0, :, : first + 2] for r in rows]
         expected = 0.0
         for row, scores in zip(rows, logits, strict=True):
-            for place, gold in enumerate(row.answer, len(row.prompt) - 1):
-                values = scores[place].tolist()
+            for place in (place for place, learned in enumerate(row.learned) if learned):
+                values, gold = scores[place - 1].tolist(), row.ids[place]
                 expected += math.log(sum(math.exp(x) for x in values)) - values[gold]
     with made.start(tiny_text.fit(tmp_path)) as model, torch.no_grad():
         base = model.get_base_model()
@@ -116,7 +116,7 @@ def test_adapters_and_new_rows_alone_are_trained(
     modules, before = dict(base.named_modules()), {n: p.clone() for n, p in base.named_parameters()}
     made._speak(BOTH)
     with made.start(tiny_text.fit(tmp_path / "1")) as model:
-        total, _ = made.loss(model)(made._rows(made._format(TASK), TASK))
+        total, _ = made.loss(model)(tiny_text.rows(made, TASK))
         total.backward()
         touched = {n for n, p in model.named_parameters() if p.grad is not None}
         rows = {n for n in touched if "lora_" not in n}

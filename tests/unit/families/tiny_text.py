@@ -10,11 +10,12 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
-from fewtable.corpus import EntityType
+from fewtable.corpus import EntityType, Task
 from fewtable.families.base import Fit, Job
-from fewtable.families.causal import CUE
+from fewtable.formats.dialogue import CUE
 from fewtable.formats.instructionner import FORMAT, Options
 from fewtable.specs import RunSpec
+from fewtable.training.sft import Row
 
 SPECIAL = ("<pad>", "</s>", "<unk>")
 
@@ -87,6 +88,16 @@ def job(
         decoding={"max_new_tokens": 40, **decode}, code="",
     )  # fmt: skip
     return Job(spec=spec, backbone=folder, device_batch=train.get("batch_size", 4))
+
+
+def row(prompt: tuple[int, ...], answer: tuple[int, ...]) -> Row:
+    """A row whose answer is learned."""
+    return Row(prompt + answer, (False,) * len(prompt) + (True,) * len(answer))
+
+
+def rows(session: Any, task: Task) -> Any:
+    """What a text session trains on."""
+    return session.rows(session._format(task).examples(task.support, task.draw))
 
 
 def fit(folder: Path, seed: int = 1, init: Path | None = None, log: Any = None) -> Fit:

@@ -1,0 +1,144 @@
+"""Greedy answers of decoder-only models: what queries begin with is read once, and finished queries leave the batch.
+
+The queries of a sentence share their first tokens (instruction, sentence). These are encoded once, the cache is
+repeated for each query, and the rest of the queries follows with positions of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from fewtable.decoding.generate import layout, pad
+
+Ids = Sequence[int]
+WORTH = 8
+"""Fewest shared tokens that are encoded on their own: below, the extra forward costs more than it saves."""
+
+
+def common_prefix(prompts: Sequence[Ids]) -> int:
+    """Return how many first tokens all prompts share, so that each keeps one of its own at least."""
+    low, high = min(map(tuple, prompts)), max(map(tuple, prompts))
+    most = min(map(len, prompts)) - 1
+    return next((i for i in range(most) if low[i] != high[i]), most)
+
+
+def answer(
+    model: Any, groups: Sequence[Sequence[Ids]], size: int, limit: int, stop: int, empty: Ids = ()
+) -> list[list[list[int]]]:
+    """Return the greedy answers of a decoder-only model, token ids without the end token.
+
+    Args:
+        model: a transformers model with a cache of keys and values.
+        groups: prompts that belong together (those of a sentence), and may begin alike.
+        size: prompts a forward.
+        limit: most tokens of an answer.
+        stop: id of the token that ends an answer.
+        empty: tokens of an answer that is complete by itself: the end token after it is not waited for.
+    """
+    found: list[list[list[int]]] = [[[] for _ in group] for group in groups]
+    # (group, first, last): no part is larger than a batch.
+    parts = [(g, i, min(i + size, len(p))) for g, p in enumerate(groups) for i in range(0, len(p), size)]
+    for batch in _batches(groups, parts, size):
+        rows = [groups[g][first:last] for g, first, last in batch]
+        answers = iter(_Batch(model, rows, limit, stop, tuple(empty)).run())
+        for g, first, last in batch:
+            found[g][first:last] = [next(answers) for _ in range(last - first)]
+    return found
+
+
+def _batches(
+    groups: Sequence[Sequence[Ids]], parts: Sequence[tuple[int, int, int]], size: int
+) -> Iterator[list[tuple[int, int, int]]]:
+    """Yield parts in batches of at most ``size`` prompts, longest first."""
+    longest = [max(map(len, groups[g][first:last])) for g, first, last in parts]
+    batch: list[tuple[int, int, int]] = []
+    filled = 0
+    for index in (i for chunk in layout(longest, len(parts) or 1) for i in chunk):
+        _, first, last = parts[index]
+        if filled + last - first > size:
+            yield batch
+            batch, filled = [], 0
+        batch.append(parts[index])
+        filled += last - first
+    if batch:
+        yield batch
+
+
+class _Batch:
+    """One batch of prompts, from their first token to their last answer."""
+
+    def __init__(
+        self, model: Any, groups: Sequence[Sequence[Ids]], limit: int, stop: int, empty: tuple[int, ...]
+    ) -> None:
+        self._model = model
+        self._groups = groups
+        self._limit = limit
+        self._stop = stop
+        self._empty = list(empty)
+
+    @torch.inference_mode()
+    def run(self) -> list[list[int]]:
+        """Return the answers in the order of the prompts."""
+        cache, mask, tokens = self._read()
+        device = self._model.device
+        answers: list[list[int]] = [[] for _ in tokens]
+        going = list(range(len(tokens)))  # prompts that are not done, in the order of the cache
+        new = tokens
+        while True:
+            for row, token in zip(going, new, strict=True):
+                answers[row].append(token)
+            kept = [place for place, row in enumerate(going) if not self._done(answers[row])]
+            if not kept:
+                break
+            if len(kept) < len(going):
+                chosen = torch.tensor(kept, device=device)
+                cache.batch_select_indices(chosen)
+                mask, going = mask[chosen], [going[place] for place in kept]
+            last = torch.tensor([[answers[row][-1]] for row in going], device=device)
+            mask = torch.cat([mask, mask.new_ones(len(going), 1)], 1)
+            new = self._step(last, mask, cache)
+        return [a[:-1] if a[-1] == self._stop else a for a in answers]
+
+    def _done(self, answer: list[int]) -> bool:
+        return answer[-1] == self._stop or len(answer) == self._limit or answer == self._empty
+
+    def _read(self) -> tuple[DynamicCache, torch.Tensor, list[int]]:
+        """Return cache, mask and first tokens of the answers."""
+        model = self._model
+        cache = DynamicCache(config=model.config)
+        prompts = [prompt for group in self._groups for prompt in group]
+        shared = [common_prefix(group) if len(group) > 1 else 0 for group in self._groups]
+        cuts = [n for n, group in zip(shared, self._groups, strict=True) for _ in group]
+        if max(shared) < WORTH:
+            cuts = [0] * len(prompts)
+            before = torch.zeros(len(prompts), 0, dtype=torch.long, device=model.device)
+        else:
+            heads = [group[0][:n] for n, group in zip(shared, self._groups, strict=True)]
+            ids, mask = (t.to(model.device) for t in pad(heads, self._stop, left=True))
+            model.get_decoder()(
+                input_ids=ids, attention_mask=mask, position_ids=_positions(mask), past_key_values=cache, use_cache=True
+            )
+            owner = torch.tensor([g for g, group in enumerate(self._groups) for _ in group], device=model.device)
+            cache.batch_select_indices(owner)
+            before = mask[owner]
+        tails = [prompt[n:] for prompt, n in zip(prompts, cuts, strict=True)]
+        ids, mask = (t.to(model.device) for t in pad(tails, self._stop, left=True))
+        mask = torch.cat([before, mask], 1)
+        return cache, mask, self._step(ids, mask, cache)
+
+    def _step(self, ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache) -> list[int]:
+        """Read ``ids`` (rows, new), the last columns of ``mask``; return the most probable next tokens."""
+        positions = _positions(mask)[:, -ids.shape[1] :]
+        out = self._model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1
+        )
+        tokens: list[int] = out.logits[:, -1].argmax(-1).tolist()
+        return tokens
+
+
+def _positions(mask: torch.Tensor) -> torch.Tensor:
+    return (mask.cumsum(1) - 1).clamp(min=0)

@@ -1,0 +1,132 @@
+"""Examples as tokens of a decoder-only model: a whole turn is tokenised at once, as it is when the model is asked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fewtable.errors import ConfigError
+from fewtable.families._text import cut
+from fewtable.formats.base import Example, Turn
+from fewtable.formats.dialogue import Part, Template, parts, turns
+
+if TYPE_CHECKING:
+    from fewtable.training.sft import Row
+
+log = logging.getLogger(__name__)
+
+
+class Dialogue:
+    """A tokenizer and a template.
+
+    Args:
+        tokenizer: a fast one of transformers.
+        template: the words around questions and answers.
+        limit: most tokens of a prompt. A longer one loses its beginning; a conversation is split between its turns.
+
+    Raises:
+        ConfigError: the template is ``chat`` and the tokenizer has none, or one that cannot be learned from.
+    """
+
+    def __init__(self, tokenizer: Any, template: Template, limit: int) -> None:
+        self._tokenizer = tokenizer
+        self._template: Template = template
+        self._limit = limit
+        if template == "chat" and not tokenizer.chat_template:
+            raise ConfigError("the tokenizer has no chat template", where="train.template", fix="set it to plain")
+
+    @property
+    def end(self) -> int:
+        """The token that ends answers."""
+        if self._template == "chat":
+            return self._encoded(self._parts(Example("a", "b"))[0], first=True)[1][-1]
+        return int(self._tokenizer.eos_token_id)
+
+    def prompt(self, example: Example) -> tuple[int, ...]:
+        """Return the ids of an example up to where its last answer begins."""
+        *earlier, last = self._parts(example)
+        ids = [i for n, part in enumerate(earlier) for ids in self._encoded(part, first=n == 0) for i in ids]
+        head = self._encoded(last._replace(answer=""), first=not earlier)[0]
+        return cut([*ids, *head], self._limit, keep_end=True)
+
+    def empty(self, answer: str) -> tuple[int, ...]:
+        """Return the ids of an answer without the token that ends it."""
+        (part,) = self._parts(Example("a", answer))
+        return tuple(self._encoded(part, first=True)[1][:-1])
+
+    def rows(self, examples: Sequence[Example]) -> list[Row]:
+        """Return what is learned from the examples, the token that ends each learned answer with it."""
+        return [row for example in examples for row in self._rows(example)]
+
+    def _rows(self, example: Example) -> Iterator[Row]:
+        from fewtable.training.sft import Row
+
+        ids: list[int] = []
+        learned: list[bool] = []
+        for part in self._parts(example):
+            head, answer = self._encoded(part, first=not ids)
+            if not example.before:
+                head = list(cut(head, self._limit, keep_end=True))
+            ids += [*head, *answer]
+            learned += [False] * len(head) + [part.learned] * len(answer)
+        if not example.before or len(ids) <= self._limit:
+            yield Row(tuple(ids), tuple(learned))
+        else:
+            for half in _halves(example):
+                yield from self._rows(half)
+
+    def _encoded(self, part: Part, *, first: bool) -> tuple[list[int], list[int]]:
+        """Return the ids of a turn before its answer, and those of the answer with its end."""
+        own = self._template != "chat"  # a chat template writes all special tokens itself
+        made = self._tokenizer(part.head + part.answer, add_special_tokens=first and own, return_offsets_mapping=True)
+        ids: list[int] = made["input_ids"]
+        end = self._tokenizer.eos_token_id
+        if own and ids and ids[-1] == end and made["offset_mapping"][-1] == (0, 0):
+            ids = ids[:-1]
+        start = next((n for n, (low, _) in enumerate(made["offset_mapping"]) if low >= len(part.head)), len(ids))
+        return ids[:start], [*ids[start:], end] if own else ids[start:]
+
+    def _parts(self, example: Example) -> list[Part]:
+        return self._chat(example) if self._template == "chat" else parts(example, self._template)
+
+    def _chat(self, example: Example) -> list[Part]:
+        found: list[Part] = []
+        messages: list[dict[str, str]] = []
+        written = ""
+        for turn in turns(example):
+            messages.append({"role": "user", "content": turn.prompt})
+            asked = self._templated(messages, answered=False)
+            messages.append({"role": "assistant", "content": turn.target})
+            whole = self._templated(messages, answered=True)
+            if not (asked.startswith(written) and whole.startswith(asked)):
+                raise ConfigError(
+                    "the chat template writes an answered turn otherwise than an open one",
+                    where="train.template",
+                    fix="set it to plain",
+                )
+            # The template's newline after the end of a turn is never generated, so it is not learned.
+            answer = whole[len(asked) :].rstrip()
+            found.append(Part(asked[len(written) :], answer, turn.learned))
+            written = asked + answer
+        return found
+
+    def _templated(self, messages: Sequence[dict[str, str]], *, answered: bool) -> str:
+        text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=not answered)
+        return text
+
+
+def _halves(example: Example) -> list[Example]:
+    """Return two conversations with half of the learned turns each; none of a single turn, which does not fit."""
+    fixed = tuple(turn for turn in example.before if not turn.learned)
+    asked = [turn for turn in turns(example) if turn.learned]
+    if len(asked) < 2:
+        log.warning("a question that does not fit beside its passage is left out: %s", asked[0].prompt)
+        return []
+    middle = len(asked) // 2
+    return [_ending(fixed, half) for half in (asked[:middle], asked[middle:])]
+
+
+def _ending(fixed: tuple[Turn, ...], asked: Sequence[Turn]) -> Example:
+    last = asked[-1]
+    return Example(last.prompt, last.target, (*fixed, *asked[:-1]))

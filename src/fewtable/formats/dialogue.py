@@ -1,0 +1,56 @@
+"""How an example becomes one text: the words around questions and answers.
+
+A text is a sequence of parts, one a turn: what comes before the answer, the answer, and whether it is learned. After
+each answer stands the token that ends answers.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from fewtable.errors import ConfigError
+from fewtable.formats.base import Example, Turn
+
+Template = Literal["plain", "chat", "ie-as-qa"]
+"""``plain``: one question, then a cue. ``ie-as-qa``: UniversalNER's conversations. ``chat``: the tokenizer's own."""
+
+CUE = "\nAnswer:"
+"""What follows a plain prompt. The answer begins with a space, so that its first word is spelled as in the sentence."""
+SYSTEM = "A virtual assistant answers questions from a user based on the provided text."
+"""UniversalNER's released template ``ie_as_qa`` (src/conversation.py)."""
+
+
+class Part(NamedTuple):
+    """A turn as text."""
+
+    head: str
+    answer: str
+    learned: bool
+
+
+def turns(example: Example) -> tuple[Turn, ...]:
+    """Return all turns of an example, its own last."""
+    return (*example.before, Turn(example.prompt, example.target))
+
+
+def parts(example: Example, template: Template) -> list[Part]:
+    """Return the parts of an example's text in ``plain`` or ``ie-as-qa``.
+
+    Raises:
+        ConfigError: a conversation is to be written in ``plain``.
+    """
+    if template == "plain":
+        if example.before:
+            raise ConfigError(
+                "the format holds conversations, and a plain text has one question",
+                where="train.template",
+                fix="set it to ie-as-qa or chat",
+            )
+        return [Part(example.prompt + CUE, " " + example.target, True)]
+    found = [Part(f"USER: {t.prompt} ASSISTANT:", " " + t.target, t.learned) for t in turns(example)]
+    return [found[0]._replace(head=f"{SYSTEM} {found[0].head}"), *found[1:]]
+
+
+def text(example: Example, template: Template, end: str) -> str:
+    """Return the text of an example; ``end`` is the token that ends answers."""
+    return "".join(part.head + part.answer + end for part in parts(example, template))

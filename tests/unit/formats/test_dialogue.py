@@ -1,0 +1,28 @@
+"""Examples as text: UniversalNER's released conversation byte for byte, and the plain prompt."""
+
+from __future__ import annotations
+
+import pytest
+
+from fewtable.errors import ConfigError
+from fewtable.formats.base import Example, Turn
+from fewtable.formats.dialogue import text
+
+READ = Turn("Text: any good thai food near the fenway park", "I've read this text.", learned=False)
+CUISINE = Turn("What describes Cuisine in the text?", '["thai"]')
+LOCATION = Example("What describes Location in the text?", '["near the fenway park"]', (READ, CUISINE))
+
+
+def test_a_conversation_is_written_as_released() -> None:
+    assert text(LOCATION, "ie-as-qa", "</s>") == (
+        "A virtual assistant answers questions from a user based on the provided text. "
+        "USER: Text: any good thai food near the fenway park ASSISTANT: I've read this text.</s>"
+        'USER: What describes Cuisine in the text? ASSISTANT: ["thai"]</s>'
+        'USER: What describes Location in the text? ASSISTANT: ["near the fenway park"]</s>'
+    )
+
+
+def test_a_plain_text_has_one_question() -> None:
+    assert text(Example("a b", "c."), "plain", "<end>") == "a b\nAnswer: c.<end>"
+    with pytest.raises(ConfigError, match="one question"):
+        text(LOCATION, "plain", "</s>")
