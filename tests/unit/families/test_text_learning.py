@@ -1,0 +1,77 @@
+"""BART with all weights, and adapters with label tokens over a frozen Llama, learn real sentences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_text
+import torch
+from test_text import FAMILIES
+from tiny_encoder import build_bart
+from transformers import BartConfig, BartForConditionalGeneration, LlamaConfig, LlamaForCausalLM
+
+from fewtable.corpus import Sentence, Task
+from fewtable.data.normalise import normalise
+from fewtable.predictions import entity_types, make_format
+from fewtable.registry import Registry
+
+TOKENS = {"labels": "tokens"}
+TRAIN = {"batch_size": 10, "weight_decay": 0.0, "warmup": 0.05}
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@pytest.fixture
+def real(root: Path, mirror: Path) -> tuple[tuple[Sentence, ...], dict[str, str]]:
+    """Fifty sentences, and the words of their types."""
+    spec = Registry(root / "config").dataset("mit-restaurant")
+    raw = {name: mirror / str(file.mirror) for name, file in spec.files.items()}
+    return tuple(normalise("mit-restaurant", spec, "train", raw)[:50]), {n: t.words for n, t in spec.types.items()}
+
+
+def loud(folder: Path, config: Any, model: Any, **options: Any) -> Path:
+    """Make the random weights anew, five times as large: frozen embeddings tell words apart only then."""
+    made = config.from_pretrained(folder, **options)
+    torch.manual_seed(0)
+    model(made).save_pretrained(folder)
+    return folder
+
+
+def learned(job: Any, sentences: tuple[Sentence, ...], work: Path) -> float:
+    """Return micro F1 on the sentences that were trained on."""
+    made = FAMILIES[job.spec.family].load(job)
+    task = Task(1, tuple(job.spec.types), sentences, sentences)
+    made.fit(task, tiny_text.fit(work))
+    form = make_format(job.spec.format, entity_types(job.spec.types))
+    right = found = 0
+    for sentence, output in zip(sentences, made.decode(task, work / "model"), strict=True):
+        predicted = set(form.parse(sentence.words, output).entities)
+        right, found = right + len(predicted & set(sentence.entities)), found + len(predicted)
+    return 2 * right / (found + sum(len(s.entities) for s in sentences))
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_bart_learns_fifty_real_sentences(real: Any, tmp_path: Path) -> None:
+    sentences, types = real
+    form = make_format({"name": "instructionner"}, entity_types({n: {"words": w} for n, w in types.items()}))
+    words = [w for e in form.examples(sentences, 1) for w in f"{e.prompt} {e.target}".split()]
+    folder = build_bart(tmp_path / "bart", words)
+    loud(folder, BartConfig, BartForConditionalGeneration, init_std=0.1, dropout=0.0, max_position_embeddings=256)
+    train = {**TRAIN, "epochs": 30, "lr": 3e-3}
+    job = tiny_text.job(folder, "seq2seq", types, train, batch_size=25, beams=2)
+    assert learned(job, sentences, tmp_path) >= 0.95
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_adapters_and_label_tokens_learn_fifty_real_sentences(real: Any, tmp_path: Path) -> None:
+    """The backbone is random and frozen; the adapters and the rows of the eight labels are all that is trained."""
+    sentences, types = real
+    folder = tiny_text.build(tmp_path / "llama", "causal", sentences, types, form=TOKENS)
+    loud(folder, LlamaConfig, LlamaForCausalLM, initializer_range=0.1)
+    lora = {"r": 16, "alpha": 32, "dropout": 0.0, "targets": TARGETS}
+    train = {**TRAIN, "epochs": 60, "lr": 5e-3, "lora": lora}
+    job = tiny_text.job(folder, "causal", types, train, form=TOKENS, batch_size=25)
+    assert learned(job, sentences, tmp_path) >= 0.95
