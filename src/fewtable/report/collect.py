@@ -27,6 +27,7 @@ SHOWN_METRICS = (
     ("strict.f1", "F1"),
     ("strict.precision", "Precision"),
     ("strict.recall", "Recall"),
+    ("strict_halluc.f1", "F1, unmatched as errors"),
     ("strict.macro_f1", "Macro F1"),
     ("span.f1", "Span F1"),
     ("partial.f1", "Partial F1"),

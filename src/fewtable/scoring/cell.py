@@ -21,6 +21,12 @@ from fewtable.scoring.units import METRICS, Units, all_metrics, draws_of, episod
 MACRO = "strict.macro_f1"
 """Mean of the strict F1 of the types that have gold or predicted mentions: a diagnostic, without an interval."""
 
+HALLUC = "strict_halluc"
+"""Strict, with answers that were dropped because their words are not in the sentence as false positives (methods/99)."""
+
+NONEMPTY = "strict_nonempty"
+"""Strict over the sentences that have gold entities: LightNER's released reader drops the others (methods/07)."""
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -124,13 +130,25 @@ def _sum(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 def _draw_metrics(scored: Mapping[str, Any]) -> dict[str, float]:
-    """Return every defined metric of one draw, peers' under ``peer.NAME.f1``, the mean over types under MACRO."""
+    """Return every defined metric of one draw, the mean over types under MACRO."""
     strict, span = _counts(scored["strict"]), _counts(scored["span"])
     sums = [n for c in (strict, span) for n in (c.tp, c.tp + c.fp, c.tp + c.fn)]
     values = all_metrics(np.array([*sums, scored["boundary"]["boundary"]], dtype=np.float64))
     out = {name: value for name, value in zip(METRICS, values.tolist(), strict=True) if not math.isnan(value)}
     out[MACRO] = macro_type(map(_counts, scored["types"].values()))
-    return out | {f"peer.{name}.f1": _counts(counts).f1 for name, counts in scored["peers"].items()}
+    return out | {f"{name}.f1": counts.f1 for name, counts in _beside(scored).items()}
+
+
+def _beside(scored: Mapping[str, Any]) -> dict[str, Counts]:
+    """Return the counts of one draw that stand beside the main ones: ``peer.NAME``, HALLUC and NONEMPTY."""
+    strict = _counts(scored["strict"])
+    with_gold = {sentence for sentence, _, tp, _, fn in scored["rows"] if tp + fn}
+    inside = [row[2:] for row in scored["rows"] if row[0] in with_gold]
+    return {
+        **{f"peer.{name}": _counts(counts) for name, counts in scored["peers"].items()},
+        HALLUC: strict._replace(fp=strict.fp + scored["dropped"].get("unmatched", 0)),
+        NONEMPTY: Counts(*map(sum, zip((0, 0, 0), *inside, strict=True))),
+    }
 
 
 def _counts(value: Mapping[str, Any]) -> Counts:
@@ -141,9 +159,9 @@ def _summaries(
     units: Units, draws: Mapping[int, Mapping[str, Any]], per_draw: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Summary]:
     pooled = dict(zip(METRICS, all_metrics(units.counts.sum(axis=1))[0].tolist(), strict=True))
-    for name in draws[units.draws[0]]["peers"]:
-        total = np.array([_counts(scored["peers"][name]) for scored in draws.values()]).sum(axis=0)
-        pooled[f"peer.{name}.f1"] = Counts(*total.tolist()).f1
+    beside = [_beside(scored) for scored in draws.values()]
+    for name in beside[0]:
+        pooled[f"{name}.f1"] = Counts(*np.array([counts[name] for counts in beside]).sum(axis=0).tolist()).f1
     pooled[MACRO] = macro_type(_type_sums(draws).values())
     sampled = bootstrap(units.counts, all_metrics, seed=stable_seed("bootstrap", "cell"))
     intervals = {name: percentiles(sampled[:, i]) for i, name in enumerate(METRICS) if len(sampled)}

@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,35 @@ def test_cell_of_draws_on_the_same_sentences() -> None:
     assert (cell.run, cell.blocks, cell.flags) == ("results/runs/toy/2-shot/m/none", ("1-2", "3-3"), ())
     assert cell.data == {"test": "0" * 64}
     assert cell.model_dump_json() == build_cell(REQUEST, samples(tasks)[::-1], blocks[::-1]).model_dump_json()
+
+
+def test_f1_with_unmatched_answers_and_f1_without_empty_sentences() -> None:
+    """Two right and one wrong in the sentences with gold, one wrong in the other, one answer without its words."""
+    query = (
+        Sentence("test-000000", tuple("abc"), (Entity(0, 1, "A"), Entity(2, 3, "B"))),
+        Sentence("test-000001", ("d",)),
+        Sentence("test-000002", ("e",), (Entity(0, 1, "A"),)),
+    )
+    lost = (Dropped("unmatched", "x is an A"), Dropped("surplus", "a is an A"))
+    found = {
+        "test-000000": Parsed((Entity(0, 1, "A"), Entity(2, 3, "A")), lost),
+        "test-000001": Parsed((Entity(0, 1, "B"),)),
+        "test-000002": Parsed((Entity(0, 1, "A"),)),
+    }
+    nothing = {name: Parsed(()) for name in found}
+    tasks = [Task(1, KINDS, (), query), Task(2, KINDS, (), query)]
+    cell = cell_of(tasks, score_block(tasks, {1: found, 2: nothing}))
+    expected = {"strict": 400 / 7, "strict_halluc": 400 / 8, "strict_nonempty": 400 / 6}
+    assert {name: cell.per_draw["1"][f"{name}.f1"] for name in expected} == pytest.approx(expected)
+    assert {name: cell.metrics[f"{name}.f1"].mean for name in expected} == pytest.approx(
+        {name: value / 2 for name, value in expected.items()}
+    )
+    assert cell.metrics["strict_halluc.f1"].low is None
+    other = Task(2, KINDS, (), tuple(replace(s, id=s.id.replace("00000", "00001")) for s in query))
+    empty = {s.id: Parsed(()) for s in other.query}
+    pooled = cell_of([tasks[0], other], score_block([tasks[0], other], {1: found, 2: empty}))
+    assert pooled.metrics["strict_halluc.f1"].mean == pytest.approx(400 / 11)
+    assert pooled.metrics["strict_nonempty.f1"].mean == pytest.approx(400 / 9)
 
 
 def test_cell_of_one_draw_has_no_sd_but_an_interval() -> None:
