@@ -51,6 +51,9 @@ def check(plan: Plan) -> Findings:
         _try(found, partial(_check_reader, plan, name))
     for name in registry.names("methods"):
         _try(found, partial(_check_method, plan, name))
+    for name in registry.names("corpora"):
+        _try(found, partial(plan.passage_files, name))
+        _try(found, partial(plan.counting_backbone, name))
     _try(found, lambda: check_user(registry, plan.user))
     _try(found, lambda: _check_targets(registry))
     if not found.errors:

@@ -16,6 +16,7 @@ from typing import Any
 from fewtable.available import why_missing
 from fewtable.errors import ConfigError, did_you_mean
 from fewtable.fingerprint import Fingerprints
+from fewtable.passages.spec import WORDS, PassagesSpec, own_files
 from fewtable.registry import Registry, user_config
 from fewtable.specs import DatasetSpec, SettingSpec, UserConfig
 
@@ -172,3 +173,34 @@ class DataPlan:
                 }
             )
         return self._strings[key]
+
+    # --- passages ---------------------------------------------------------------------------------
+
+    def counting_backbone(self, corpus: str) -> str | None:
+        """Return the folder of the backbone whose tokens measure a corpus's passages; None where words do."""
+        tokens = self.registry.corpus(corpus).tokens
+        if tokens == WORDS:
+            return None
+        self.registry.backbone(tokens)
+        return f"results/backbones/{tokens}"
+
+    def passage_files(self, corpus: str) -> list[str]:
+        """Return the files that a corpus's passages are made from: datasets' splits and your own.
+
+        Raises:
+            ConfigError: the corpus names an unknown dataset or split, or a file that is not there.
+        """
+        files = []
+        for source in self.registry.corpus(corpus).sources:
+            if source.dataset:
+                self.raw_files(source.dataset.name, source.dataset.split)
+                files.append(f"results/data/{source.dataset.name}/{source.dataset.split}.jsonl")
+            if source.file:
+                files += map(str, own_files(source.file))
+        return list(dict.fromkeys(files))
+
+    def passages_params(self, corpus: str) -> str:
+        """Return the params of a corpus's passages: its sources, lengths, filters, size and seed."""
+        own = set(PassagesSpec.model_fields)
+        spec = self.registry.corpus(corpus).model_dump(mode="json", include=own)
+        return params_json({**spec, "code": self.code.of(f"{SCRIPTS}/passages.py")})

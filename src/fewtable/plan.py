@@ -17,7 +17,7 @@ from fewtable.specs import BackboneSpec, RunSpec
 
 USER_CONFIG = Path(".cache/config.json")
 """The user's config as Snakemake merged it (--config, --configfile), for the jobs that act on it."""
-STAGES = ("raw", "data", "samples", "backbones", "runs", "checkpoints", "cells", "tracking")
+STAGES = ("raw", "data", "samples", "passages", "backbones", "runs", "checkpoints", "cells", "tracking")
 """The folders of results/ that hold other things than tables and figures."""
 
 
@@ -51,6 +51,10 @@ class Plan(DataPlan):
             self.registry.dataset(parts[1])
             if parts[0] == "samples":
                 self.registry.setting(parts[2])
+        elif parts[0] == "passages" and len(parts) > 1:
+            corpus = parts[1].removesuffix(".jsonl").removesuffix(".summary.json")
+            self.passage_files(corpus)
+            self.counting_backbone(corpus)
         elif path.startswith("results/") and parts[0] not in STAGES and path != "results/report.html":
             typed = "/".join(parts)
             name = typed.rpartition(".")[0] or typed

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from fewtable.errors import ConfigError, did_you_mean
 from fewtable.layouts import FigureSpec, StatisticsSpec, TableSpec
+from fewtable.passages.spec import CorpusSpec
 from fewtable.specs import (
     BackboneSpec,
     DatasetSpec,
@@ -34,6 +35,7 @@ KINDS: dict[str, type[Spec]] = {
     "settings": SettingSpec,
     "methods": MethodSpec,
     "backbones": BackboneSpec,
+    "corpora": CorpusSpec,
     "tables": TableSpec,
     "figures": FigureSpec,
     "statistics": StatisticsSpec,
@@ -137,7 +139,7 @@ class Registry:
         if key not in self._specs:
             if name not in self.names(kind):
                 raise ConfigError(
-                    f"unknown {kind.removesuffix('s')} '{name}'",
+                    f"unknown {'corpus' if kind == 'corpora' else kind.removesuffix('s')} '{name}'",
                     where=f"{self.root / kind}",
                     fix=did_you_mean(name, self.names(kind)),
                 )
@@ -178,6 +180,10 @@ class Registry:
     def backbone(self, name: str) -> BackboneSpec:
         """Return a backbone's spec."""
         return self.get("backbones", name, BackboneSpec)
+
+    def corpus(self, name: str) -> CorpusSpec:
+        """Return a corpus's spec."""
+        return self.get("corpora", name, CorpusSpec)
 
     def table(self, name: str) -> TableSpec:
         """Return a table's spec."""

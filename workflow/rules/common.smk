@@ -39,6 +39,7 @@ wildcard_constraints:
     backbone=NAME,
     split=NAME,
     block=r"\d+-\d+",
+    corpus=NAME,
     table=one_of("tables"),
     figure=one_of("figures"),
     statistics=one_of("statistics"),

@@ -1,0 +1,1 @@
+"""Raw text -> passages: read, cut at sentence ends, filtered, drawn by seed."""
