@@ -22,7 +22,7 @@ MACRO = "strict.macro_f1"
 """Mean of the strict F1 of the types that have gold or predicted mentions: a diagnostic, without an interval."""
 
 HALLUC = "strict_halluc"
-"""Strict, with answers that were dropped for words that their sentence does not have as false positives (methods/99)."""
+"""Strict, with answers whose words are not in their sentence, which are dropped, as false positives (methods/99)."""
 
 NONEMPTY = "strict_nonempty"
 """Strict over the sentences that have gold entities: LightNER's released reader drops the others (methods/07)."""
