@@ -37,6 +37,8 @@ class Sentence:
     entities: tuple[Entity, ...] = ()
     glued: tuple[int, ...] = ()
     """Indices of words that follow the one before without a space, rising: how raw text is spelled."""
+    source: str = ""
+    """In a mixture, the dataset that the sentence comes from."""
 
     @property
     def split(self) -> str:
@@ -112,12 +114,13 @@ def sentence_id(split: str, index: int) -> str:
 def write_sentences(path: Path, sentences: Iterable[Sentence]) -> int:
     """Write sentences as JSON lines {id, words, entities: [[start, end, type], ...]}; return their number.
 
-    ``glued`` is written where it holds any.
+    ``glued`` and ``source`` are written where they say anything.
     """
     return write_jsonl(
         path,
         (
-            {"id": s.id, "words": s.words, "entities": s.entities} | ({"glued": s.glued} if s.glued else {})
+            {"id": s.id, "words": s.words, "entities": s.entities}
+            | {key: value for key, value in (("glued", s.glued), ("source", s.source)) if value}
             for s in sentences
         ),
     )
@@ -131,7 +134,7 @@ def read_sentences(path: Path) -> list[Sentence]:
             words = tuple(row["words"])
             entities = tuple(sorted(Entity(int(s), int(e), str(t)) for s, e, t in row["entities"]))
             glued = tuple(map(int, row.get("glued", ())))
-            identity = str(row["id"])
+            identity, source = str(row["id"]), str(row.get("source", ""))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"not a sentence: {error!r}",
@@ -141,7 +144,7 @@ def read_sentences(path: Path) -> list[Sentence]:
         for entity in entities:
             if not 0 <= entity.start < entity.end <= len(words):
                 raise DataError(f"entity {list(entity)} lies outside the sentence", where=f"{path}:{number}")
-        out.append(Sentence(identity, words, entities, glued))
+        out.append(Sentence(identity, words, entities, glued, source))
     return out
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewtable.corpus import Task
+from fewtable.corpus import Sentence, Task
 from fewtable.decoding.generate import Generation
 from fewtable.errors import ConfigError
 from fewtable.families.base import Fit, Job
@@ -86,7 +86,7 @@ class TextSession(ABC):
 
         form = self._format(task)
         self._speak((*read_labels(fit.init), *form.tokens))
-        rows = self.rows(form.examples(task.support, task.draw))
+        rows = self.rows(form.examples([self._sourced(sentence) for sentence in task.support], task.draw))
         if not rows:
             raise ConfigError(
                 f"family '{self.spec.family}' learns from examples and the support has none",
@@ -107,11 +107,15 @@ class TextSession(ABC):
         form = self._format(task)
         self._speak(read_labels(model))
         # Rendered without the gold entities, so that none can reach a prompt.
-        queries = [form.render(replace(sentence, entities=())) for sentence in task.query]
+        queries = [form.render(replace(self._sourced(sentence), entities=())) for sentence in task.query]
         groups = [[self.prompt(query) for query in of_one] for of_one in queries]
         with self.trained(model) as trained:
             for answers in self.answers(trained, groups, form.empty):
                 yield list(answers) if form.several else answers[0]
+
+    def _sourced(self, sentence: Sentence) -> Sentence:
+        """Return a sentence that knows its dataset, which a format may show."""
+        return replace(sentence, source=sentence.source or self.spec.dataset)
 
     def _format(self, task: Task) -> Format:
         types = set(task.types)

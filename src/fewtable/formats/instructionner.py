@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import random
 import re
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -18,6 +17,7 @@ from pydantic import Field, model_validator
 from fewtable.corpus import Entity, EntityType, Sentence
 from fewtable.errors import ConfigError
 from fewtable.files import dumps, stable_seed
+from fewtable.formats._surfaces import Span, occurrences
 from fewtable.formats.base import Dropped, Example, Format, Parsed
 from fewtable.specs import Spec
 
@@ -25,8 +25,6 @@ INSTRUCTION = "please extract entities and their types from the input sentence, 
 EXTRACT = "please extract entity words from the input sentence"
 TYPING = "please typing these entity words according to the sentence: "
 """The paper's wording; the unofficial code has "please type"."""
-
-Span = tuple[int, int]
 
 
 class Options(Spec):
@@ -227,42 +225,6 @@ class _Reading:
 
 def _overlap(a: Span, b: Span) -> bool:
     return a[0] < b[1] and b[0] < a[1]
-
-
-def occurrences(words: Sequence[str], surface: str) -> list[Span]:
-    """Return the spans of words that spell ``surface``, from left to right.
-
-    Words are compared whole, in the first of three ways that finds any: exactly; without case; by what T5 can
-    write (methods/01: no braces, angle brackets, tilde, caret, backslash or backtick; nothing beyond Latin
-    letters; squeezed spaces). The third compares what is left of both sides without spaces: it needs no
-    tokenizer, and spans still begin and end at words.
-    """
-    for form, joint in _FORMS:
-        if found := list(_spelled([form(w) for w in words], form(surface), joint)):
-            return found
-    return []
-
-
-def _survives(text: str) -> str:
-    normal = unicodedata.normalize("NFKC", text.replace("\u2047", "")).casefold()
-    return "".join(c for c in normal if c not in "{}<>~^\\`" and ord(c) < 0x250 and not c.isspace())
-
-
-_FORMS: tuple[tuple[Callable[[str], str], str], ...] = ((str, " "), (str.casefold, " "), (_survives, ""))
-
-
-def _spelled(words: Sequence[str], surface: str, joint: str) -> Iterator[Span]:
-    if not surface:
-        return
-    for start in range(len(words)):
-        built = ""
-        for end in range(start, len(words)):
-            built += (joint if end > start else "") + words[end]
-            if built == surface and words[start]:
-                yield start, end + 1
-                break
-            if not surface.startswith(built):
-                break
 
 
 FORMAT = InstructionNer

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from fewtable.corpus import Entity, EntityType, Sentence, drop_overlaps
 from fewtable.errors import ConfigError
-from fewtable.formats.instructionner import FORMAT, Options, occurrences
+from fewtable.formats._surfaces import occurrences
+from fewtable.formats.instructionner import FORMAT, Options
 
 RESTAURANT = {
     "Rating": "rating",

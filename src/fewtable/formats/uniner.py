@@ -1,0 +1,224 @@
+"""UniversalNER's conversations: the passage first, then one question a type, answered by a JSON list of strings.
+
+Source: Zhou et al. 2023, arXiv 2308.03279, section 3 and Figure 2; words as in the released code. Where both are
+silent (methods/11, 12): types in lower case as the teacher wrote them, answers in order of first mention, as many
+negative types as positive ones, drawn once; the all-in-one question and its JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from random import Random
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from fewtable.corpus import Entity, EntityType, Sentence
+from fewtable.errors import ConfigError
+from fewtable.files import dumps, stable_seed
+from fewtable.formats._answers import json_list, json_object
+from fewtable.formats._surfaces import occurrences
+from fewtable.formats.base import Dropped, Example, Format, Parsed, Turn
+from fewtable.specs import Spec
+
+READ = "I've read this text."
+
+
+class Options(Spec):
+    """What a method may choose about the format."""
+
+    query: Literal["type", "all"] = "type"
+    """One question a type, or all types in one question (all-in-one)."""
+    negatives: Literal["none", "uniform", "frequency", "inventory"] = "frequency"
+    """Types asked in training that a sentence has none of: none; drawn alike, or by their number of mentions; or all of
+    the sentence's inventory."""
+    ratio: Annotated[float, Field(ge=0)] = 1.0
+    """Negative types drawn for each type that a sentence has."""
+    dataset: bool = False
+    """Name the dataset in the first turn (the paper's template for supervised data)."""
+    loss_on_ack: bool = False
+    """Learn the turn that says the passage is read, as the released code does."""
+
+
+class UniNer(Format):
+    """The format for one inventory of types. Raises ConfigError when two types have the same words."""
+
+    Options: ClassVar[type[Spec]] = Options
+    kind: ClassVar[str] = "text"
+    uses: ClassVar[frozenset[str]] = frozenset({"words"})
+    parsing: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, types: Sequence[EntityType], options: Spec) -> None:
+        assert isinstance(options, Options)
+        self.options = options
+        self.several = options.query == "type"
+        self.empty = "[]" if self.several else "{}"
+        self._words = {t.name: t.words for t in types}
+        self._names = {t.words: t.name for t in types}
+        if len(self._names) < len(self._words):
+            lost = next(n for n, words in self._words.items() if self._names[words] != n)
+            raise ConfigError(
+                f"types '{lost}' and '{self._names[self._words[lost]]}' have the same words",
+                where=f"types.{lost}.words",
+                fix="give each type words of its own: a question names a type by them",
+            )
+
+    def render(self, sentence: Sentence) -> Sequence[Example]:
+        """Return the questions about a sentence: one a type, in the inventory's order, or one about all."""
+        if not self.several:
+            return (self._all(sentence, list(self._words)),)
+        answers = _answers(sentence)
+        return [self._asked(sentence, [(name, answers.get(name, []))]) for name in self._words]
+
+    def examples(self, support: Sequence[Sentence], seed: int) -> Sequence[Example]:
+        """Return one conversation a sentence: its types and the negative ones, in random order.
+
+        A sentence without entities is asked about as many negative types as the others have on average (1 at least).
+        Of a mixture, a sentence is asked about the types of its own source only.
+        """
+        draw = _Negatives(support, self._words, self.options, seed)
+        made = []
+        for sentence in support:
+            answers = _answers(sentence)
+            asked = [*answers, *draw(sentence, answers)]
+            draw.random.shuffle(asked)
+            if not asked:
+                continue
+            if self.several:
+                made.append(self._asked(sentence, [(name, answers.get(name, [])) for name in asked]))
+            else:
+                made.append(self._all(sentence, asked))
+        return made
+
+    def _asked(self, sentence: Sentence, answered: Sequence[tuple[str, list[str]]]) -> Example:
+        pairs = [(f"What describes {self._words[n]} in the text?", _json(found)) for n, found in answered]
+        return self._conversation(sentence, pairs)
+
+    def _all(self, sentence: Sentence, asked: Sequence[str]) -> Example:
+        answers = _answers(sentence)
+        question = f"What describes {', '.join(self._words[name] for name in asked)} in the text?"
+        return self._conversation(
+            sentence, [(question, _json({self._words[n]: found for n, found in answers.items() if n in asked}))]
+        )
+
+    def _conversation(self, sentence: Sentence, pairs: Sequence[tuple[str, str]]) -> Example:
+        text = f"Text: {sentence.text}"
+        if self.options.dataset:
+            text = f"Dataset: {sentence.source}\n{text}"
+        read = Turn(text, READ, learned=self.options.loss_on_ack)
+        *before, (question, answer) = pairs
+        return Example(question, answer, (read, *(Turn(*pair) for pair in before)))
+
+    def parse(self, words: Sequence[str], output: Any) -> Parsed:
+        """Read the answers; causes: unparsed, unknown-type, unmatched, surplus. Any JSON value gives a result.
+
+        The n-th item with one string takes its n-th occurrence among the words, never looking at gold (methods/11).
+        """
+        reading = _Reading(words)
+        if self.several:
+            answers = output if isinstance(output, list) and len(output) == len(self._words) else None
+            if answers is None:
+                return Parsed((), (Dropped("unparsed", dumps(output)),))
+            for name, answer in zip(self._words, answers, strict=True):
+                reading.take(name, json_list(answer), answer)
+        else:
+            found = json_object(output)
+            if found is None:
+                return Parsed((), (Dropped("unparsed", output if isinstance(output, str) else dumps(output)),))
+            for kind, items in found.items():
+                if kind not in self._names:
+                    reading.dropped.append(Dropped("unknown-type", kind))
+                else:
+                    reading.take(self._names[kind], items if isinstance(items, list) else None, items)
+        return Parsed(tuple(sorted(reading.entities)), tuple(reading.dropped))
+
+
+class _Reading:
+    """The entities that the answers about a sentence have named so far."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = words
+        self.entities: set[Entity] = set()
+        self.dropped: list[Dropped] = []
+
+    def take(self, name: str, items: Sequence[Any] | None, answer: Any) -> None:
+        """Take the items of an answer about a type; None are unparsed."""
+        if items is None:
+            self.dropped.append(Dropped("unparsed", answer if isinstance(answer, str) else dumps(answer)))
+            return
+        taken: Counter[str] = Counter()
+        for item in items:
+            if not isinstance(item, str):
+                self.dropped.append(Dropped("unparsed", dumps(item)))
+                continue
+            spans = occurrences(self._words, " ".join(item.split()))
+            place = taken[item]
+            taken[item] += 1
+            if place < len(spans):
+                self.entities.add(Entity(*spans[place], name))
+            else:
+                self.dropped.append(Dropped("surplus" if spans else "unmatched", item))
+
+
+class _Negatives:
+    """Draws types that a sentence has none of."""
+
+    def __init__(self, support: Sequence[Sentence], words: Mapping[str, str], options: Options, seed: int) -> None:
+        self.random = Random(stable_seed("negatives", seed))
+        self._options = options
+        counts = Counter(entity.type for sentence in support for entity in sentence.entities)
+        self._types: dict[str, list[str]] = {}
+        self._heights: dict[str, list[int]] = {}
+        for source in dict.fromkeys(sentence.source for sentence in support):
+            # Types of a mixture are named SOURCE/TYPE.
+            known = [name for name in words if name.startswith(f"{source}/")] or list(words)
+            if options.negatives == "frequency":
+                known = [name for name in known if counts[name]]
+            self._types[source] = known
+            self._heights[source] = list(
+                accumulate(counts[n] if options.negatives == "frequency" else 1 for n in known)
+            )
+        positive = [len({e.type for e in sentence.entities}) for sentence in support if sentence.entities]
+        self._usual = max(1, round(sum(positive) / len(positive))) if positive else 1
+
+    def __call__(self, sentence: Sentence, present: Iterable[str]) -> list[str]:
+        """Return the negative types of a sentence."""
+        found = set(present)
+        types, heights = self._types[sentence.source], self._heights[sentence.source]
+        if self._options.negatives == "none":
+            return []
+        if self._options.negatives == "inventory":
+            return [name for name in types if name not in found]
+        left = len(types) - len(found)
+        wanted = min(round(self._options.ratio * (len(found) or self._usual)), left)
+        chosen: list[str] = []
+        if 2 * wanted > left:  # drawing until a new one comes would take long
+            pool = {n: h - low for n, low, h in zip(types, [0, *heights], heights, strict=False) if n not in found}
+            while len(chosen) < wanted:
+                chosen += self.random.choices(list(pool), list(pool.values()))
+                del pool[chosen[-1]]
+        while len(chosen) < wanted:
+            drawn = types[bisect(heights, self.random.randrange(heights[-1]))]
+            if drawn not in found:
+                found.add(drawn)
+                chosen.append(drawn)
+        return chosen
+
+
+def _answers(sentence: Sentence) -> dict[str, list[str]]:
+    """Return type -> distinct surfaces in order of first mention."""
+    found: dict[str, dict[str, None]] = {}
+    for start, end, kind in sorted(sentence.entities):
+        found.setdefault(kind, {})[sentence.surface(start, end)] = None
+    return {kind: list(surfaces) for kind, surfaces in found.items()}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+FORMAT = UniNer
