@@ -27,6 +27,7 @@ from fewtable.specs import (
     Spec,
     UserConfig,
 )
+from fewtable.teachers.spec import TeacherSpec
 
 S = TypeVar("S", bound=Spec)
 
@@ -35,6 +36,7 @@ KINDS: dict[str, type[Spec]] = {
     "settings": SettingSpec,
     "methods": MethodSpec,
     "backbones": BackboneSpec,
+    "teachers": TeacherSpec,
     "corpora": CorpusSpec,
     "tables": TableSpec,
     "figures": FigureSpec,
@@ -180,6 +182,10 @@ class Registry:
     def backbone(self, name: str) -> BackboneSpec:
         """Return a backbone's spec."""
         return self.get("backbones", name, BackboneSpec)
+
+    def teacher(self, name: str) -> TeacherSpec:
+        """Return a teacher's spec."""
+        return self.get("teachers", name, TeacherSpec)
 
     def corpus(self, name: str) -> CorpusSpec:
         """Return a corpus's spec."""

@@ -15,7 +15,7 @@ def lock(root: Path) -> dict[str, str]:
     return {name.lower().replace("_", "-"): version for name, version in pairs}
 
 
-@pytest.mark.parametrize("name", ["workflow", "data", "models", "tracking", "report"])
+@pytest.mark.parametrize("name", ["workflow", "data", "models", "tracking", "report", "teacher"])
 def test_env_has_the_locks_pins(root: Path, name: str) -> None:
     pinned = lock(root)
     env = yaml.safe_load((root / "envs" / f"{name}.yaml").read_text())

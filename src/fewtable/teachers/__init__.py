@@ -1,0 +1,1 @@
+"""Teachers: what annotates raw passages, an endpoint or a local pipeline; journal, repairs and filters."""

@@ -1,0 +1,299 @@
+"""Asks an OpenAI-compatible endpoint: many requests at once, waits out what passes, stops at what does not.
+
+A request is tried again after 408, 409, 425, 429, 5xx, a time-out, a dropped connection and an answer that is no chat
+completion, with growing pauses; ``Retry-After`` stops all requests for as long as it says. While the endpoint answers
+nothing, it is waited for (``patience``); a request that fails while others are answered is refused after ``TRIES``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import email.utils
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import openai
+
+from fewtable.errors import ConfigError, DataError
+from fewtable.teachers.budget import Budget, at_most
+from fewtable.teachers.journal import Answer, Journal
+from fewtable.teachers.spec import EndpointSpec
+
+TRIES = 12
+"""Failures of one request, while others are answered, after which it is refused."""
+PAUSE = 0.5
+"""Seconds before the second try; each further pause is twice as long, up to ..."""
+LONGEST_PAUSE = 20.0
+"""... this."""
+UNANSWERED = 8
+"""Requests refused before any is answered that show a wrong configuration."""
+PASSING = (408, 409, 425, 429)
+"""Statuses below 500 that pass."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A chat to send, under the key of its answer."""
+
+    key: str
+    messages: list[dict[str, str]]
+
+
+class _Passing(Exception):
+    """A failure that may pass: its short name, the pause asked for, whether the request may have been billed."""
+
+    def __init__(self, name: str, pause: float | None = None, billed: bool = False) -> None:
+        super().__init__(name)
+        self.name, self.pause, self.billed = name, pause, billed
+
+
+class _Refused(Exception):
+    """The endpoint will not answer this request."""
+
+
+def read_key(spec: EndpointSpec, environment: Mapping[str, str]) -> str:
+    """Return the API key from the environment; it is told to nobody but the endpoint.
+
+    Raises:
+        ConfigError: the variable is not set, or holds what no key is.
+    """
+    if spec.key is None:
+        return "none"
+    key = environment.get(spec.key, "").strip()
+    if not key:
+        raise ConfigError(f"the environment variable {spec.key} is not set", fix=f"export {spec.key}=...")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigError(f"the environment variable {spec.key} holds no API key", fix="set it to the key alone")
+    return key
+
+
+async def ask_all(requests: Sequence[Request], spec: EndpointSpec, journal: Journal, bar: Any) -> None:
+    """Ask all requests, each answer journalled as it comes.
+
+    Args:
+        requests: with keys that the journal does not answer.
+        spec: the endpoint.
+        journal: where answers go.
+        bar: a tqdm bar, moved on by one an answer.
+
+    Raises:
+        ConfigError: the key or the model is wrong.
+        BudgetError: the next request could pass the budget.
+        DataError: the endpoint does not answer; the disk is full.
+    """
+    spent = [sum(a.tokens[i] for a in journal.answers.values()) + journal.lost[i] for i in (0, 1)]
+    async with openai.AsyncOpenAI(
+        api_key=read_key(spec, os.environ), base_url=spec.url, max_retries=0, timeout=spec.timeout
+    ) as client:
+        asking = _Asking(client, spec, journal, Budget(spec, spent), bar, len(requests))
+        left = iter(requests)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(spec.in_flight, len(requests))):
+                    group.create_task(asking.work(left))
+        except BaseExceptionGroup as failures:  # the first ended the others
+            raise failures.exceptions[0] from None
+        asking.finish()
+
+
+class _Asking:
+    """One call of ask_all: what its workers share."""
+
+    def __init__(
+        self, client: openai.AsyncOpenAI, spec: EndpointSpec, journal: Journal, budget: Budget, bar: Any, left: int
+    ) -> None:
+        self.client, self.spec, self.journal, self.budget, self.bar = client, spec, journal, budget, bar
+        self.left = left
+        self.answered = 0
+        self.live = any(answer.refused is None for answer in journal.answers.values())
+        self.refused: list[Answer] = []
+        """Refusals that wait for a first answer, which shows that the endpoint is configured rightly."""
+        self.heard_at = time.monotonic()
+        self.closed_until = 0.0
+        self.settled = asyncio.Event()
+
+    async def work(self, requests: Iterator[Request]) -> None:
+        """Ask one request after another."""
+        for request in requests:
+            await self._answer(request)
+
+    def finish(self) -> None:
+        """Raise when nothing but refusals came."""
+        if self.refused:
+            raise ConfigError(
+                f"the endpoint refuses what it is asked: {self.refused[0].refused}",
+                where=self.spec.url,
+                fix="look at the teacher's endpoint: model, max_tokens, limit_as, options",
+            )
+
+    def _note(self, answer: Answer) -> None:
+        self.left -= 1
+        self.bar.update()
+        self.live = self.live or answer.refused is None
+        self.refused.append(answer)
+        if self.live:
+            for waiting in self.refused:
+                self.journal.add(waiting)
+            self.refused = []
+        elif len(self.refused) >= UNANSWERED:
+            self.finish()
+
+    async def _answer(self, request: Request) -> None:
+        """Ask until there is an answer or a refusal, and write it down."""
+        failures, seen = 0, self.answered
+        for attempt in count(1):
+            failure = await self._try(request, self._note)
+            if failure is None:
+                return
+            if failure.name != "status 429":
+                failures += self.answered > seen
+                seen = self.answered
+                if failures >= TRIES or (attempt % TRIES == 0 and await self._alive()):
+                    self._note(Answer(request.key, refused=failure.name))
+                    return
+            await asyncio.sleep(self._pause(attempt, failure))
+
+    async def _alive(self) -> bool:
+        """Tell whether the endpoint answers something else: it is not down then, the request is at fault."""
+        probe = Request("", [{"role": "user", "content": "Say yes."}])
+        return await self._try(probe, lambda answer: self.journal.add_lost(*answer.tokens)) is None
+
+    async def _try(self, request: Request, note: Callable[[Answer], None]) -> _Passing | None:
+        """Send a request once; an answer or a refusal is noted, a failure that may pass is returned."""
+        held = at_most(request.messages, self.spec.max_tokens)
+        await self._reserve(held)
+        billed: Sequence[int] = (0, 0)
+        try:
+            answer = await self._once(request)
+            billed = answer.tokens
+            self.answered += 1
+            self.heard_at = time.monotonic()
+            note(answer)
+        except _Refused as refusal:
+            self.heard_at = time.monotonic()
+            note(Answer(request.key, refused=str(refusal)))
+        except _Passing as failure:
+            if failure.billed:
+                billed = held
+                self.journal.add_lost(*held)
+            return failure
+        finally:
+            self.budget.settle(held, billed)
+            self.settled.set()
+        return None
+
+    def _pause(self, attempt: int, failure: _Passing) -> float:
+        """Return the seconds before the next try."""
+        now, patience = time.monotonic(), self.spec.patience
+        if now - self.heard_at > patience:
+            raise DataError(
+                f"no answer for {patience:g} s; the last failure: {failure.name}",
+                where=self.spec.url,
+                fix="see that the endpoint runs, and run it again: what was answered is kept",
+            )
+        if failure.pause is not None:
+            if failure.pause > patience:
+                raise DataError(
+                    f"the endpoint asks to wait for {failure.pause:.0f} s",
+                    where=self.spec.url,
+                    fix="run it again then, or raise the teacher's endpoint.patience",
+                )
+            self.closed_until = max(self.closed_until, now + failure.pause)
+        return min(LONGEST_PAUSE, PAUSE * 2.0 ** min(attempt - 1, 20)) * random.uniform(0.5, 1.0)
+
+    async def _reserve(self, held: Sequence[int]) -> None:
+        """Wait for Retry-After to pass, and for room in the budget."""
+        while (pause := self.closed_until - time.monotonic()) > 0:
+            await asyncio.sleep(pause)
+        while not self.budget.fits(held):
+            if not self.budget.in_flight:
+                raise self.budget.passed(self.left)
+            self.settled.clear()
+            await self.settled.wait()
+        self.budget.hold(held)
+
+    async def _once(self, request: Request) -> Answer:
+        spec = self.spec
+        try:
+            async with asyncio.timeout(spec.timeout):
+                # The raw body: what a broken server sends must not end in a parser's traceback.
+                raw = await self.client.chat.completions.with_raw_response.create(
+                    model=spec.model,
+                    messages=request.messages,  # type: ignore[arg-type]
+                    extra_body=spec.params,
+                )
+                body = raw.http_response.content
+        except (TimeoutError, openai.APITimeoutError):
+            raise _Passing("time-out", billed=True) from None
+        except openai.APIConnectionError as error:
+            dialling = type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout")
+            raise _Passing("no connection" if dialling else "dropped connection", billed=not dialling) from None
+        except openai.APIStatusError as error:
+            raise self._status(error) from None
+        return _completion(request.key, body)
+
+    def _status(self, error: openai.APIStatusError) -> Exception:
+        """Return what a status other than 200 means."""
+        status = error.status_code
+        if status == 429 and error.code == "insufficient_quota":
+            return DataError(
+                "the account has no quota left", where=self.spec.url, fix="see your plan with the provider"
+            )
+        if status in PASSING or status >= 500:
+            return _Passing(f"status {status}", _retry_after(error.response.headers))
+        if status in (401, 403):
+            return ConfigError(
+                f"the endpoint does not accept the key (status {status})",
+                where=self.spec.url,
+                fix=f"set {self.spec.key or 'a variable, and name it as the endpoint key,'} to a valid key",
+            )
+        if status == 404:
+            return ConfigError(
+                f"the endpoint has no model '{self.spec.model}', or no chat completions",
+                where=self.spec.url,
+                fix="look at the teacher's endpoint.url, which ends in /v1, and endpoint.model",
+            )
+        return _Refused(f"status {status}: {_reason(error)}".replace(self.client.api_key, "[key]"))
+
+
+def _reason(error: openai.APIStatusError) -> str:
+    """Return the endpoint's own words in one short line."""
+    body = error.body
+    text = body.get("message") if isinstance(body, dict) else None
+    return " ".join(str(text or "no reason given").split())[:200]
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that ``Retry-After`` asks for: a number, or a date."""
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    with contextlib.suppress(ValueError):
+        return max(0.0, float(value))
+    with contextlib.suppress(ValueError, TypeError):
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    return None
+
+
+def _completion(key: str, body: bytes) -> Answer:
+    """Read a chat completion; what is none may have been cut on its way, and is asked again."""
+    try:
+        value = json.loads(body)
+        choice = value["choices"][0]
+        content = choice["message"].get("content")
+        refusal = choice["message"].get("refusal")
+        usage = value.get("usage") or {}
+        tokens = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
+        finish = str(choice.get("finish_reason") or "stop")
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        raise _Passing("garbage in place of a chat completion", billed=True) from None
+    text = content if isinstance(content, str) else str(refusal or "")
+    # A lone surrogate cannot be written to a file.
+    return Answer(key, text.encode("utf-8", "replace").decode(), finish, tokens)
