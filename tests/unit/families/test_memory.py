@@ -17,6 +17,7 @@ from fewtable.corpus import Sentence, Task
 from fewtable.errors import ConfigError
 from fewtable.families import token_metric
 from fewtable.training.encoder import Encoder
+from fewtable.training.metric import Episode, EpisodeLoss
 from fewtable.training.neighbours import NeighbourLoss
 
 SUPPORT = (
@@ -96,6 +97,22 @@ def test_the_loss_is_the_share_of_the_gold_tag_over_the_other_sentences(folder: 
     assert alone[3][1] == 0
 
 
+def test_the_loss_of_an_episode_is_by_the_distance_to_the_mean_of_each_tag(folder: Path) -> None:
+    query = (sentence(4, "there likes york saw", (0, 1, "per"), (2, 4, "loc")),)
+    loss = EpisodeLoss(Encoder(folder, "float32"), "prototype", normalise=False, dropout=0.0, tags="bio")
+    total, words = loss(Episode(TYPES, SUPPORT[:3], query))
+    known = torch.cat([states(folder, s) for s in SUPPORT[:3]])
+    tags = [tag for s in SUPPORT[:3] for tag in gold(s)]
+    names = [name for name in NAMES if name in tags]
+    means = {name: known[[i for i, tag in enumerate(tags) if tag == name]].mean(0) for name in names}
+    expected = 0.0
+    for vector, tag in zip(states(folder, query[0]), ("B-per", "O", "B-loc", "I-loc"), strict=True):
+        near = {name: -float((vector - mean).square().sum()) for name, mean in means.items()}
+        expected += math.log(sum(math.exp(score) for score in near.values())) - near[tag]
+    assert words == 4
+    assert float(total.detach()) == pytest.approx(expected, rel=1e-4)
+
+
 def test_the_words_of_neighbours_carry_no_gradient(folder: Path) -> None:
     encoder = Encoder(folder, "float32")
     total, _ = NeighbourLoss(encoder, SUPPORT, TYPES, 3)([1])
@@ -167,6 +184,21 @@ def test_a_draw_does_not_depend_on_the_draws_before_it(
 
 
 @pytest.mark.parametrize(("train", "adapt"), [(MASS, RECALL), (MEANS, EPISODES)], ids=["neighbours", "episodes"])
+def test_every_weight_gets_a_gradient_but_rows_of_other_words(
+    folder: Path, tmp_path: Path, train: dict[str, Any], adapt: dict[str, Any]
+) -> None:
+    before = {k: v.clone() for k, v in Encoder(folder, "float32").model.state_dict().items()}
+    session(folder, {**train, "adapt": {**adapt, "weight_decay": 0}}).fit(Task(1, TYPES, SUPPORT, ()), fit(tmp_path))
+    after = load_file(tmp_path / "model" / "encoder.safetensors")
+    still = [k for k in after if after[k].is_floating_point() and torch.equal(before[k], after[k])]
+    # Softmax takes a shift of all keys away.
+    assert [k for k in still if "key.bias" not in k] == []
+    words = "embeddings.word_embeddings.weight"
+    unused = (before[words] == after[words]).all(1)
+    assert 0 < int(unused.sum()) < len(unused)
+
+
+@pytest.mark.parametrize(("train", "adapt"), [(MASS, RECALL), (MEANS, EPISODES)], ids=["neighbours", "episodes"])
 def test_a_killed_training_ends_with_the_same_weights(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train: dict[str, Any], adapt: dict[str, Any]
 ) -> None:
@@ -215,10 +247,42 @@ def test_neighbours_teach_real_sentences(mirror: Path, tmp_path: Path) -> None:
     opened.fit(task, fit(tmp_path, log=lambda step, **values: losses.append(values["loss"])))
     before = answer(backbone, tmp_path / "before", MASS, task, neighbours=100)
     untrained, trained = (micro_f1(task, tags, "bio") for tags in (before, opened.decode(task, tmp_path / "model")))
-    same = Task(1, types, known, known)
-    assert micro_f1(same, opened.decode(same, tmp_path / "model"), "bio") >= 0.95
     assert losses[-1] < losses[0] / 4
     assert trained > untrained + 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("train", "adapt"),
+    [
+        (MASS, {"neighbours": 49, "epochs": 40, "batch_size": 8, "lr": 3e-3}),
+        (
+            MEANS,
+            {**EPISODES, "episodes": 300, "batch_size": 1, "lr": 3e-3, "shape": {"ways": 8, "shots": 3, "query": 2}},
+        ),
+    ],
+    ids=["neighbours", "episodes"],
+)
+def test_fifty_real_sentences_are_learned(
+    mirror: Path, tmp_path: Path, train: dict[str, Any], adapt: dict[str, Any]
+) -> None:
+    """Each is asked of the 49 others: beside its own words the untrained encoder finds the tags too."""
+    sentences = restaurant(mirror, 50)
+    types = tuple(sorted({e.type for s in sentences for e in s.entities}))
+    backbone = build(tmp_path / "bert", [w for s in sentences for w in s.words])
+    session(backbone, {**train, "adapt": adapt}).fit(Task(1, types, sentences, ()), fit(tmp_path))
+    opened = session(backbone, train)
+    scores = []
+    for init in (None, tmp_path / "model"):
+        answers = []
+        for i, asked in enumerate(sentences):
+            task = Task(1, types, (*sentences[:i], *sentences[i + 1 :]), (asked,))
+            opened.fit(task, fit(tmp_path / "one", init=init))
+            answers += opened.decode(task, tmp_path / "one" / "model")
+        scores.append(micro_f1(Task(1, types, (), sentences), answers, "bio"))
+    assert scores[0] < 0.2
+    assert scores[1] >= 0.95
 
 
 @pytest.mark.slow

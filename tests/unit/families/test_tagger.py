@@ -28,6 +28,8 @@ SUPPORT = (
 TYPES = ("per", "loc")
 TASK = Task(1, TYPES, SUPPORT, SUPPORT)
 TRAIN = {"epochs": 3, "batch_size": 2, "lr": 1e-3}
+KINDS = [("folder", None), ("folder", 100), ("bart", None)]
+"""LC-BERT, LC-BERT-CRF and LC-BART: the fixture with the backbone, and the rate of the CRF."""
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +37,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("bert"), [w for s in SUPPORT for w in s.words], hidden=32)
 
 
-def test_the_loss_is_the_mean_over_labelled_words(folder: Path) -> None:
-    encoder = Encoder(folder, "float32")
+@pytest.mark.parametrize(("kind", "words"), [("folder", 9), ("bart", 10)])
+def test_the_loss_is_the_mean_over_labelled_words(kind: str, words: int, request: pytest.FixtureRequest) -> None:
+    """BERT has no piece for the word of zero width; BART's words are unknown or not."""
+    encoder = Encoder(request.getfixturevalue(kind), "float32")
     torch.manual_seed(1)
     model = TagModel(encoder, ["O", "B-per", "I-per", "B-loc", "I-loc"], dropout=0.0).eval()
     examples = model.prepare(SUPPORT)
-    assert [e.labels for e in examples] == [(1, 0, 3, 4), (3,), (0, 0, 1, 0)]
+    assert [e.labels for e in examples] == [(1, 0, 3, 4), (3,), (0, 0, 1, *[0] * (words - 8))]
     with torch.no_grad():
-        total, words = model.loss(examples)
+        total, count = model.loss(examples)
         expected = 0.0
         for example in examples:
             for row, gold in zip(model.head(encoder.states(example.windows)).tolist(), example.labels, strict=True):
                 expected += math.log(sum(math.exp(x) for x in row)) - row[gold]
-    assert words == 9
+    assert count == words
     assert float(total) == pytest.approx(expected, rel=1e-5)
 
 
@@ -124,12 +128,12 @@ def bart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_bart(tmp_path_factory.mktemp("bart"), [w for s in SUPPORT for w in s.words], size=32)
 
 
-@pytest.mark.parametrize("kind", ["folder", "bart"])
+@pytest.mark.parametrize(("kind", "crf"), KINDS)
 def test_a_draw_does_not_depend_on_the_draws_before_it(
-    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str, crf: float | None, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     folder: Path = request.getfixturevalue(kind)
-    session = tagger.load(job(folder, "tagger", TRAIN))
+    session = tagger.load(job(folder, "tagger", {**TRAIN, "crf": crf}))
     session.fit(TASK, fit(tmp_path / "first"))
     session.fit(Task(2, TYPES, SUPPORT[:1], ()), fit(tmp_path / "other"))
     session.fit(TASK, fit(tmp_path / "again"))
@@ -149,12 +153,13 @@ def test_transfer_keeps_the_encoder_and_takes_a_fresh_head(folder: Path, tmp_pat
     assert load_file(tmp_path / "target" / "model" / "head.safetensors")["weight"].shape == (5, 32)
 
 
-@pytest.mark.parametrize(("kind", "words"), [("folder", "embeddings.word_embeddings"), ("bart", "shared")])
+@pytest.mark.parametrize(("kind", "crf"), KINDS)
 def test_every_weight_gets_a_gradient_but_rows_of_other_words(
-    kind: str, words: str, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str, crf: float | None, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     folder: Path = request.getfixturevalue(kind)
-    session = tagger.load(job(folder, "tagger", {**TRAIN, "weight_decay": 0}))
+    words = "shared" if kind == "bart" else "embeddings.word_embeddings"
+    session = tagger.load(job(folder, "tagger", {**TRAIN, "weight_decay": 0, "crf": crf}))
     before = {k: v.clone() for k, v in Encoder(folder, "float32").model.state_dict().items()}
     session.fit(TASK, fit(tmp_path))
     after = load_file(tmp_path / "model" / "encoder.safetensors")
@@ -163,13 +168,16 @@ def test_every_weight_gets_a_gradient_but_rows_of_other_words(
     assert [k for k in still if "key.bias" not in k and "k_proj.bias" not in k] == []
     unused = (before[f"{words}.weight"] == after[f"{words}.weight"]).all(1)
     assert 0 < int(unused.sum()) < len(unused)
+    head = load_file(tmp_path / "model" / "head.safetensors")
+    assert {k for k in head if k.startswith("crf.")} == ({"crf.start", "crf.table", "crf.end"} if crf else set())
+    assert all(t.any() for k, t in head.items() if k.startswith("crf."))  # zero before
 
 
 class Killed(Exception):
     """Stands for a kill between two steps."""
 
 
-@pytest.mark.parametrize(("kind", "crf"), [("folder", None), ("folder", 100), ("bart", None)])
+@pytest.mark.parametrize(("kind", "crf"), KINDS)
 def test_a_killed_training_ends_with_the_same_weights(
     kind: str, crf: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
