@@ -195,6 +195,8 @@ class CorpusSpec(Spec):
 
     id: Name
     title: str
+    group: str = ""
+    """The domain of text that a benchmark puts the dataset in."""
     dataset: Name
     note: str | None = None
 

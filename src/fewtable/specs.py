@@ -116,7 +116,15 @@ class DatasetSpec(Spec):
     rename: dict[str, str] = {}
     """Raw tag name -> corpus type name."""
     drop: tuple[str, ...] = ()
-    """Raw tag names whose entities are left out."""
+    """Raw tag names whose entities are left out. What ``extends`` a dataset drops a type of it by naming it here."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_dropped(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("types"), dict):
+            dropped = value.get("drop") or ()
+            return {**value, "types": {name: kind for name, kind in value["types"].items() if name not in dropped}}
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> DatasetSpec:
@@ -293,6 +301,8 @@ class UserConfig(Spec):
 
     mirror: str | None = None
     """A folder asked for raw files before any source."""
+    offline: bool = False
+    """Nothing is downloaded: a raw file that is neither in the mirror folder nor fetched already can't be had."""
     licensed: dict[Name, str | None] = {}
     """Dataset -> folder with the user's own licensed copy."""
     tables: tuple[ShownName, ...] = ("demo",)

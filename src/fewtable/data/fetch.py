@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewtable.available import mirror_folder
+from fewtable.available import is_remote, mirror_folder
 from fewtable.data.download import PATIENCE, Patience, download, note_of
 from fewtable.data.sources import from_hub, from_package
 from fewtable.errors import ConfigError, DataError, LicenceError, did_you_mean
@@ -48,7 +48,11 @@ def fetch_file(dataset: str, spec: DatasetSpec, name: str, target: Path, user: U
     with locked(target.with_name(f".{target.name}.lock")):
         if spec.access == "licensed":
             return fetch_licensed(name, dataset, spec, target, user.licensed.get(dataset))
-        return fetch(name, dataset, file, target, mirror_folder(user), note=spec.obtain or spec.note)
+        note = spec.obtain or spec.note
+        if user.offline and any(map(is_remote, file.sources)):
+            file = file.model_copy(update={"sources": tuple(s for s in file.sources if not is_remote(s))})
+            note = "config/config.yaml says offline: set it to false, or get the file by hand"
+        return fetch(name, dataset, file, target, mirror_folder(user), note=note)
 
 
 def fetch(

@@ -12,12 +12,12 @@ from typing import Any
 
 from fewtable.corpus import read_sentences
 from fewtable.data.stats import SplitStats, split_stats
-from fewtable.layouts import CountSpec, StatisticsSpec
+from fewtable.layouts import CorpusSpec, CountSpec, StatisticsSpec
 from fewtable.registry import validate
 from fewtable.tables.text import csv_number
 
 CSV_COLUMNS = (
-    *("row", "row_title", "dataset", "column", "column_title", "count", "splits"),
+    *("row", "row_title", "group", "dataset", "column", "column_title", "count", "splits"),
     *("value", "printed", "delta", "status", "why"),
 )
 MEANS = ("tokens", "entities")
@@ -55,12 +55,16 @@ class Statistics:
 
     @property
     def notes(self) -> list[tuple[str, str]]:
-        """(row title, text): the rows' notes, then why counts are missing, each once."""
+        """(row title, text): the rows' notes, then why counts are missing: of reasons of one kind the longest."""
         out = [(row.title, row.note.strip()) for row in self.spec.rows if row.note]
-        for row, column in product(self.spec.rows, self.spec.columns):
-            why = self.counts[row.id, column.id].why
-            if why and (row.title, why) not in out:
-                out.append((row.title, why))
+        for row in self.spec.rows:
+            longest: dict[str, str] = {}
+            for column in self.spec.columns:
+                why = self.counts[row.id, column.id].why
+                kind = why.partition(":")[0]
+                if len(why) > len(longest.get(kind, "")):
+                    longest[kind] = why
+            out += [(row.title, why) for why in longest.values()]
         return out
 
 
@@ -108,6 +112,11 @@ def count(column: CountSpec, stats: Sequence[SplitStats]) -> float:
     return total / sentences if sentences else 0.0
 
 
+def row_label(row: CorpusSpec) -> str:
+    """Return a row's title, with its group before it where it has one."""
+    return f"{row.group}: {row.title}" if row.group else row.title
+
+
 def shown(column: CountSpec, value: float) -> str:
     """Return a count as the tables print it: whole with separators, a mean with one decimal."""
     return f"{value:.1f}" if column.count in MEANS else f"{value:,.0f}"
@@ -140,7 +149,16 @@ def render_csv(table: Statistics) -> str:
     writer.writerow(CSV_COLUMNS)
     for row, column in product(table.spec.rows, table.spec.columns):
         found = table.counts[row.id, column.id]
-        names = (row.id, row.title, row.dataset, column.id, column.title, column.count, "+".join(found.splits))
+        names = (
+            row.id,
+            row.title,
+            row.group,
+            row.dataset,
+            column.id,
+            column.title,
+            column.count,
+            "+".join(found.splits),
+        )
         numbers = (found.value, found.printed, found.delta)
         writer.writerow([*names, *map(csv_number, numbers), found.status, found.why])
     return stream.getvalue()

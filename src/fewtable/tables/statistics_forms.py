@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from fewtable.tables.html import page
 from fewtable.tables.latex import escape
-from fewtable.tables.statistics import Statistics, cell_text, lines
+from fewtable.tables.statistics import Statistics, cell_text, lines, row_label
 from fewtable.tables.text import grid, md_escape
 
 BODY = """\
@@ -18,7 +18,7 @@ BODY = """\
 <th scope="col">{{ column.title }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in spec.rows -%}
-<tr><th scope="row">{{ row.title }}</th>{% for column in spec.columns %}\
+<tr><th scope="row">{{ row_label(row) }}</th>{% for column in spec.columns %}\
 <td>{{ text(row.id, column) }}</td>{% endfor %}</tr>
 {% endfor -%}
 </tbody>
@@ -40,7 +40,7 @@ def render_md(table: Statistics) -> str:
     spec = table.spec
     parts = [f"# {md_escape(spec.title)}", *([md_escape(spec.caption.strip())] if spec.caption else [])]
     head = ["", *(md_escape(column.title) for column in spec.columns)]
-    rows = [[md_escape(t) for t in (row.title, *_texts(table, row.id))] for row in spec.rows]
+    rows = [[md_escape(t) for t in (row_label(row), *_texts(table, row.id))] for row in spec.rows]
     parts += [grid(head, rows), *(f"{md_escape(title)}: {md_escape(note)}" for title, note in table.notes)]
     parts += [f"**{md_escape(label)}.** {md_escape(text)}" for label, text in lines(table)]
     return "\n\n".join(parts) + "\n"
@@ -60,7 +60,7 @@ def render_tex(table: Statistics) -> str:
         r"\toprule",
         " & ".join(["", *(escape(column.title) for column in spec.columns)]) + r" \\",
         r"\midrule",
-        *(" & ".join(map(escape, (row.title, *_texts(table, row.id)))) + r" \\" for row in spec.rows),
+        *(" & ".join(map(escape, (row_label(row), *_texts(table, row.id)))) + r" \\" for row in spec.rows),
         r"\bottomrule",
         r"\end{tabular}",
         *(rf"\par\medskip\footnotesize\raggedright {escape(text)}" for text in under),
@@ -76,6 +76,7 @@ def render_html(table: Statistics) -> str:
         table=table,
         spec=table.spec,
         lines=lines(table),
+        row_label=row_label,
         text=lambda row, column: cell_text(table, row, column),
     )
     return page(table.spec.title, Markup(body))

@@ -48,9 +48,9 @@ def test_stats_equal_the_manifest_for_all_folders(mirror: Path) -> None:
         spec = registry.dataset(name)
         if name == "stackoverflow-ner":
             spec = with_all_groups(spec)
-        by_files: dict[tuple[tuple[str, ...], bool], list[str]] = {}
-        for split, part in spec.splits.items():
-            by_files.setdefault((part.files, part.part is None), []).append(split)  # parts of a file are added up
+        by_files: dict[tuple[tuple[str, ...], str], list[str]] = {}
+        for split, part in spec.splits.items():  # parts of a file are added up
+            by_files.setdefault((part.files, "parts" if part.part else split), []).append(split)
         raw = {f: mirror / s.mirror for f, s in spec.files.items() if s.mirror}
         for (files, _), splits in by_files.items():
             entries = counted(spec, listed, files)

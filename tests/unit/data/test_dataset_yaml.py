@@ -142,8 +142,61 @@ def test_number_of_types_is_the_corpora_s() -> None:
         "mit-movie": 12,
         "mit-restaurant": 8,
         "conll2003": 4,
+        # UniversalNER, Table 6
+        "conllpp-uniner": 3,
+        "crossner-ai-uniner": 13,
+        "crossner-literature-uniner": 11,
+        "crossner-music-uniner": 12,
+        "crossner-politics-uniner": 8,
+        "crossner-science-uniner": 16,
+        "fewnerd-coarse": 7,
+        "fewnerd-fine": 59,
+        "polyglot-ner-en": 3,
+        "wikineural-en-uniner": 3,
+        "biored": 6,
+        "bc4chemd": 1,
+        "ebmnlp": 3,
+        "deal": 30,
+        "fabner": 12,
+        "sofc": 3,
+        "scierc-uniner": 4,
+        "scirex": 4,
+        "somesci": 14,
+        "wlp": 16,
+        "e-ner": 6,
+        "find-vehicle": 21,
     }
     assert {n: counts[n] for n in expected} == expected
+
+
+def test_table_6_of_universalner_names_its_datasets_by_the_paper_s_domains(registry: Registry) -> None:
+    """49 rows of 43 datasets: CrossNER, Few-NERD and MAPA count once. The 20 of Table 2 are among them."""
+    rows = registry.statistics("universalner/table6").rows
+    assert Counter(row.group for row in rows) == {
+        **{"General": 16, "Biomed": 8, "Clinics": 7, "STEM": 7, "Programming": 1, "Social media": 5},
+        **{"Law": 3, "Finance": 1, "Transportation": 1},
+    }
+    names = [row.dataset for row in rows]
+    assert len(set(names)) == 49 and set(names) <= set(NAMES)
+    assert len({re.sub(r"^(crossner|fewnerd|mapa)-.*", r"\1", name) for name in names}) == 43
+    supervised = {
+        *(
+            "ace05",
+            "anatem",
+            "bc2gm",
+            "bc4chemd",
+            "bc5cdr",
+            "broad-twitter",
+            "conllpp-uniner",
+            "fabner",
+            "find-vehicle",
+        ),
+        *("genia-nested", "harveyner", "mit-movie-uniner", "mit-restaurant-uniner", "multinerd-en", "ncbi-disease"),
+        *("ontonotes5", "polyglot-ner-en", "tweetner7-uniner", "wikiann-en", "wikineural-en-uniner"),
+    }
+    assert len(supervised) == 20 and supervised <= set(names)
+    misc = {"miscellaneous", "misc", "other", "else"}
+    assert not [name for name in names for kind in registry.dataset(name).types.values() if kind.words in misc]
 
 
 @pytest.mark.shared
@@ -215,4 +268,7 @@ def test_splits_by_hash_cover_the_file_once(registry: Registry) -> None:
             assert bounds[0][0] == 0 and bounds[-1][1] == 1
             assert all(a[1] == b[0] for a, b in pairwise(bounds))
             assert "SHA-256" in (spec.note or "")
-    assert seen == ["tasteset", "wikigold", "wnut16-demo"]
+    assert seen == [
+        *("e-ner", "find-vehicle", "mit-movie-uniner", "mit-restaurant-uniner", "polyglot-ner-en"),
+        *("tasteset", "wikigold", "wnut16-demo"),
+    ]

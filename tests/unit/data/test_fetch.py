@@ -24,11 +24,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fewtable.available import why_missing
 from fewtable.data import sources
 from fewtable.data.download import Patience
 from fewtable.data.fetch import Fetched, fetch, fetch_file, fetch_licensed, mirror_folder
 from fewtable.errors import ConfigError, DataError, LicenceError
-from fewtable.specs import DatasetSpec, FileSpec, HubSource, PackageSource, UserConfig
+from fewtable.specs import DatasetSpec, FileSpec, HubSource, PackageSource, SplitSpec, UserConfig
 
 BODY = random.Random(1).randbytes(300_000)
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -396,6 +397,22 @@ def test_installed_package_needs_no_pip(monkeypatch: pytest.MonkeyPatch, tmp_pat
     source = PackageSource(name="pytest", version=metadata.version("pytest"), path="pytest/py.typed")
     sources.from_package(source, tmp_path / "part")
     assert (tmp_path / "part").exists()
+
+
+def test_offline_asks_the_mirror_and_what_is_there_but_no_server(site: Site, tmp_path: Path) -> None:
+    offline = UserConfig(offline=True, mirror=str(tmp_path))
+    dataset = corpus(spec(site.url, mirror="m/f")).model_copy(update={"splits": {"all": SplitSpec(files=("f",))}})
+    reason = why_missing("d", dataset, ["all"], offline)
+    assert reason == "data: f is not in the mirror folder, and config/config.yaml says offline"
+    assert why_missing("d", dataset, ["all"], UserConfig(mirror=str(tmp_path))) is None
+    with pytest.raises(DataError, match="no source gave d/f") as caught:
+        fetch_file("d", dataset, "f", tmp_path / "out", offline)
+    assert "says offline" in (caught.value.fix or "")
+    assert not site.asked
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/f").write_bytes(BODY)
+    assert why_missing("d", dataset, ["all"], offline) is None
+    assert fetch_file("d", dataset, "f", tmp_path / "out", offline).source.startswith("mirror")
 
 
 def test_hub_rows_have_tag_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

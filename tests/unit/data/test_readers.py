@@ -96,6 +96,11 @@ def test_columns_docstart_ends_a_sentence_and_is_dropped(file: Any) -> None:
     assert next(s.words[0] for s in read(columns, [path], separator="space")) == "-DOCSTART-"
 
 
+def test_columns_docstart_of_ebm_nlp_has_one_column(file: Any) -> None:
+    path = file("--DOCSTART-- (10070173)\n\na\tNN\tO\tB-INT\n\n\n--DOCSTART-- (1)\n\nb\tNN\tO\tO\n")
+    assert [s.words for s in read(columns, [path], docstart=True)] == [("a",), ("b",)]
+
+
 def test_columns_tag_first_prefix_and_files_in_order(file: Any) -> None:
     first, second = file("O\ten:x\n", "1"), file("B-A\ten:y\n", "2")
     got = read(columns, [second, first], token=1, tag=0, token_prefix="en:")
@@ -310,6 +315,55 @@ def test_hub_rows(file: Any) -> None:
     assert len(read(hub_rows, [path], tags="fine", scheme="io")) == 1
     fails(hub_rows, [file('{"tokens": ["a"], "ner_tags": ["O", "O"]}')], ":1", "1 words but 2 tags")
     fails(hub_rows, [file('{"tokens": ["a"], "ner_tags": [0]}')], ":1", "not a string")
+
+
+def test_hub_rows_with_numbers_for_tags(file: Any) -> None:
+    path = file('{"tokens": ["a", "b", "c"], "ner_tags": [1, 2, 0]}')
+    names = ("O", "B-x", "I-x")
+    assert read(hub_rows, [path], names=names)[0].entities == (Entity(0, 2, "x"),)
+    for label in ("3", "-1", "true", '"B-x"'):
+        line = f'{{"tokens": ["a"], "ner_tags": [{label}]}}'
+        fails(hub_rows, [file(line)], ":1", "unknown label", names=names)
+
+
+def test_hub_rows_of_one_language(file: Any) -> None:
+    rows = [{"tokens": [w], "ner_tags": ["O"], "language": w} for w in ("de", "en", "en")]
+    path = file("\n".join(map(json.dumps, rows)))
+    assert [s.where for s in read(hub_rows, [path], only={"language": "en"})] == [f"{path}:2", f"{path}:3"]
+    fails(hub_rows, [path], ":1", "'lang' is missing", only={"lang": "en"})
+
+
+def test_hub_rows_are_cut_after_words_that_end_a_sentence_but_not_inside_an_entity(file: Any) -> None:
+    words = ["a", ".", "b", ".", "c", "?", "d"]
+    tags = ["O", "O", "B-x", "I-x", "I-x", "O", "B-y"]
+    path = file(json.dumps({"tokens": words, "ner_tags": tags}))
+    assert [(s.words, s.entities) for s in read(hub_rows, [path], cut_after=(".", "?"))] == [
+        (("a", "."), ()),
+        (("b", ".", "c", "?"), (Entity(0, 3, "x"),)),
+        (("d",), (Entity(0, 1, "y"),)),
+    ]
+    assert len(read(hub_rows, [path])) == 1
+
+
+def test_jsonl_documents_are_cut_at_their_sentences(file: Any) -> None:
+    row = {
+        "words": ["a", "b", "c", "d", "e"],
+        "ner": [[0, 1, "x"], [1, 3, "y"], [2, 3, "x"], [4, 5, "x"]],
+        "spans": [[0, 2], [2, 4], [4, 5]],
+    }
+    path = file(json.dumps(row))
+    got = read(jsonl, [path], entities="ner", sentences="spans")
+    assert [s.words for s in got] == [("a", "b", "c", "d"), ("e",)]  # no cut inside the y
+    assert [s.entities for s in got] == [
+        (Entity(0, 1, "x"), Entity(1, 3, "y"), Entity(2, 3, "x")),
+        (Entity(0, 1, "x"),),
+    ]
+
+
+@pytest.mark.parametrize(("span", "what"), [([0], "not a sentence"), ([0, 3], "lies outside"), ("0", "not a sentence")])
+def test_jsonl_sentence_faults(file: Any, span: Any, what: str) -> None:
+    path = file(json.dumps({"words": ["a", "b"], "entities": [], "spans": [span]}))
+    fails(jsonl, [path], ":1", what, sentences="spans")
 
 
 def onto(*tags: str) -> str:

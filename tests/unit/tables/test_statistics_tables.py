@@ -47,7 +47,7 @@ def params() -> dict[str, Any]:
     ]
     rows = [
         {"id": "toy", "title": "Toy", "dataset": "toy", "note": "a <b>note</b>"},
-        {"id": "closed", "title": "Closed", "dataset": "closed"},
+        {"id": "closed", "title": "Closed", "group": "Law", "dataset": "closed"},
     ]
     printed = {"source": "A paper", "values": {"toy": {"train": 3, "types": 2, "dev": 4}, "closed": {"train": 1000}}}
     splits = {"train": ["train"], "dev": [], "all": ["train", "test"], "types": ["train"]}
@@ -88,6 +88,7 @@ def test_every_form_shows_counts_printed_ones_and_notes(results: Path) -> None:
             "Toy",
             "2 [3]",
             "licence [1,000]",
+            "Law: Closed",
             "– [4]".replace("–", "–" if render is not render_tex else "--"),
         ):
             assert part in text, part

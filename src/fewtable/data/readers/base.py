@@ -34,6 +34,9 @@ class RawSentence:
     where: str
     step: int = 0
     """Lines from one word to the next: 1 where each word has a line of its own."""
+    glued: tuple[int, ...] = ()
+    source: str = ""
+    """Both as in ``fewtable.corpus.Sentence``."""
 
     def at(self, word: int) -> str:
         """Return ``file:line`` of a word."""
@@ -179,6 +182,18 @@ def span(start: Any, end: Any, kind: Any, length: int, where: str) -> Entity:
             fix="start counts from 0, end is exclusive",
         )
     return Entity(start, end, kind)
+
+
+def pieces(text: RawSentence, ends: Iterable[int]) -> Iterator[RawSentence]:
+    """Yield the pieces of a text up to each word index of ``ends`` and the last word; no cut falls inside an entity."""
+    inside = {i for e in text.entities for i in range(e.start + 1, e.end)}
+    start = 0
+    for end in sorted({*ends, len(text.words)} - inside):
+        if end > start:
+            kept = (e for e in text.entities if start <= e.start < end)
+            entities = tuple(Entity(e.start - start, e.end - start, e.type) for e in kept)
+            yield RawSentence(text.words[start:end], entities, text.where)
+            start = end
 
 
 def wrong_files(paths: Sequence[Path], count: int, what: str) -> DataError:

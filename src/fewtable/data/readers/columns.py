@@ -13,6 +13,7 @@ from fewtable.errors import DataError
 from fewtable.specs import Spec
 
 _SEPARATORS = {"tab": "\t", "space": " ", "any": None}
+_DOCSTARTS = ("-DOCSTART-", "--DOCSTART--")
 _BLANKS = {"empty": "", "tab": "\t", "space": " "}
 
 
@@ -27,7 +28,7 @@ class Options(Spec):
     """Column of the tag."""
     scheme: Scheme = "iob2"
     docstart: bool = False
-    """Lines whose first column is -DOCSTART- are dropped; they end a sentence."""
+    """Lines that begin with -DOCSTART- or --DOCSTART-- are dropped; they end a sentence."""
     token_prefix: str | None = None
     """A text that every token starts with and that is taken off."""
     blank: Literal["empty", "tab", "space"] = "empty"
@@ -54,7 +55,7 @@ def _read_file(path: Path, options: Options) -> Iterator[RawSentence]:
     known: set[str] = set()
     for number, text in base.lines(path):
         cells = [] if not text.strip(blank) else text.split(separator)
-        if not cells or (options.docstart and cells[0] == "-DOCSTART-"):
+        if not cells or (options.docstart and cells[0].startswith(_DOCSTARTS)):
             if words:
                 yield base.tagged(words, tags, options.scheme, f"{path}:{first}", step=1)
                 words, tags = [], []
