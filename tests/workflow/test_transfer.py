@@ -18,6 +18,7 @@ QUICK = {
     "lc-bart": {"epochs": 1},
     "neigh-tag-source": {"adapt": {"neighbours": 3, "epochs": 1}},
     "mp-nsp-source": {"adapt": {"episodes": 2, "epochs": 1, "shape": {"ways": 2, "shots": 1, "query": 1}}},
+    "mp-nsp-conll-source": {"adapt": {"episodes": 2, "epochs": 1, "shape": {"ways": 2, "shots": 1, "query": 1}}},
     "example-ner-source": {"adapt": {"episodes": 4, "supports": 2, "batch_size": 2}},
 }
 TRANSFERS = {
@@ -25,10 +26,11 @@ TRANSFERS = {
     "lc-bart-transfer": ("lc-bart", "tiny-bart"),
     "neigh-tag": ("neigh-tag-source", "tiny-bert"),
     "mp-nsp": ("mp-nsp-source", "tiny-bert"),
+    "mp-nsp-conll": ("mp-nsp-conll-source", "tiny-bert"),
     "example-ner": ("example-ner-source", "tiny-bert"),
 }
-RUN = ("lc-bart-transfer", "mp-nsp", "example-ner")
-"""One of each way to start from a source."""
+RUN = ("lc-bart-transfer", "mp-nsp-conll", "example-ner")
+"""One of each way to start from a source, mp-nsp-conll's from another one."""
 
 
 def add_dataset(project: Project, name: str, text: str, types: tuple[str, ...]) -> None:

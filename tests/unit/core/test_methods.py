@@ -53,7 +53,7 @@ def test_full_data_are_gone_through_ten_times_on_every_backbone(registry: Regist
 def test_rates_follow_the_backbone_on_few_shots_and_the_paper_on_full_data(registry: Registry) -> None:
     rates = {
         (backbone, setting): train(registry, "instructionner", backbone, setting)["lr"]
-        for backbone in ("t5-large", "t5-v1.1-large")
+        for backbone in ("t5-large", "t5-v1.1-large", "t5-base")
         for setting in ("10-shot", "full")
     }
     assert rates == {
@@ -61,5 +61,7 @@ def test_rates_follow_the_backbone_on_few_shots_and_the_paper_on_full_data(regis
         ("t5-large", "full"): 2e-5,
         ("t5-v1.1-large", "10-shot"): 1e-4,
         ("t5-v1.1-large", "full"): 2e-5,
+        ("t5-base", "10-shot"): 5e-5,
+        ("t5-base", "full"): 5e-5,
     }
     assert train(registry, "lc-bert", "bert-large-cased", "10-shot")["lr"] == 2e-5

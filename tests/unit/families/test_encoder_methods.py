@@ -82,6 +82,22 @@ def test_nothing_is_trained_on_the_target_of_training_free_methods(root: Path) -
         assert origin.train["adapt"]["lr"] == 5e-5
 
 
+@pytest.mark.parametrize("method", ["neigh-tag", "example-ner"])
+def test_ontonotes_can_be_the_source(root: Path, method: str) -> None:
+    conll, ontonotes = (resolved(root, m, "10-shot", "bert-base-cased") for m in (method, f"{method}-ontonotes"))
+    assert ontonotes.init == Run("ontonotes5", "full", f"{method}-source", "bert-base-cased")
+    assert (ontonotes.train, ontonotes.decode) == (conll.train, conll.decode)
+
+
+def test_mp_nsp_can_go_through_conll(root: Path) -> None:
+    straight, through = (resolved(root, m, "10-shot", "bert-base-cased") for m in ("mp-nsp", "mp-nsp-conll"))
+    assert (through.train, through.decode) == (straight.train, straight.decode)
+    assert through.init == Run("conll2003", "full", "mp-nsp-conll-source", "bert-base-cased")
+    first, second = (resolved(root, m, "full", "bert-base-cased") for m in ("mp-nsp-source", "mp-nsp-conll-source"))
+    assert second.init == straight.init
+    assert second.train["adapt"] == {**first.train["adapt"], "shape": {"ways": 4, "shots": 5, "query": 3}}
+
+
 @pytest.mark.parametrize(
     ("setting", "groups"), [("5-shot", 1), ("10-shot", 2), ("20-shot", 4), ("50-shot", 10), ("500-shot", 100)]
 )
