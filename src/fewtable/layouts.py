@@ -11,8 +11,10 @@ from pydantic import Field, model_validator
 from fewtable.errors import did_you_mean
 from fewtable.specs import Name, Spec
 
-Metric = Literal["strict", "span", "partial"]
-"""Whose F1 is shown."""
+Metric = Literal["strict", "span", "partial", "uniner", "uniner-partial"]
+"""Whose F1 is shown; ``uniner`` is UniversalNER's released scorer of strings, ``uniner-partial`` its partial match."""
+STRINGS: tuple[Metric, ...] = ("uniner", "uniner-partial")
+"""The metrics that count strings and not spans: they stand beside ``strict``, and no test has counts for them."""
 Printed = tuple[float | None, float | None]
 """A value that a paper prints: [mean, sd or null]."""
 
@@ -41,6 +43,13 @@ class ColumnSpec(Spec):
     group: str = ""
     dataset: Name
     setting: Name
+    metric: Metric | None = None
+    """In place of the table's own."""
+
+
+def metric_key(metric: Metric) -> str:
+    """Return the name of a metric's F1 in a cell."""
+    return f"peer.{metric}.f1" if metric in STRINGS else f"{metric}.f1"
 
 
 def check_ids(kind: str, given: Iterable[str], known: Iterable[Any]) -> None:
@@ -98,6 +107,8 @@ class TableSpec(Spec):
                 check_ids("row", values, self.rows)
                 check_ids("column", chain(*values.values()), self.columns)
         check_ids("row", chain(*self.compare), self.rows)
+        if self.compare and self.metric in STRINGS:
+            raise ValueError(f"'compare' tests spans, and metric '{self.metric}' counts strings")
         return self
 
     @property

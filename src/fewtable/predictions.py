@@ -62,7 +62,9 @@ def parse_outputs(
                 "draw": task.draw,
                 "id": sentence.id,
                 "entities": parsed.entities,
-                "dropped": [{"cause": d.cause, "text": d.text} for d in parsed.dropped],
+                "dropped": [
+                    {"cause": d.cause, "text": d.text} | ({"type": d.type} if d.type else {}) for d in parsed.dropped
+                ],
             }
         if position < len(expected):
             raise DataError(f"{len(expected) - position} outputs are missing", where=str(outputs))
@@ -77,7 +79,7 @@ def read_predictions(path: Path) -> dict[int, dict[str, Parsed]]:
         try:
             parsed = Parsed(
                 tuple(Entity(int(s), int(e), str(t)) for s, e, t in row["entities"]),
-                tuple(Dropped(d["cause"], d["text"]) for d in row["dropped"]),
+                tuple(Dropped(d["cause"], d["text"], d.get("type", "")) for d in row["dropped"]),
             )
             draw = found.setdefault(row["draw"], {})
         except (KeyError, TypeError, ValueError) as error:

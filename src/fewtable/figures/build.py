@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fewtable.files import read_json
-from fewtable.layouts import FigureSpec, Metric, Printed
+from fewtable.layouts import FigureSpec, Metric, Printed, metric_key
 from fewtable.registry import validate
 from fewtable.tables.model import CellFile, Value, apart, measured
 from fewtable.tables.text import csv_number
@@ -54,7 +54,7 @@ class Figure:
 
     def line(self, panel: str, series: str, metric: Metric) -> list[Mark]:
         """Return the marks of a series in a panel, in the order of the points."""
-        return [m for m in self.marks if (m.panel, m.series, m.metric) == (panel, series, f"{metric}.f1")]
+        return [m for m in self.marks if (m.panel, m.series, m.metric) == (panel, series, metric_key(metric))]
 
 
 def build(
@@ -75,12 +75,12 @@ def build(
         for metric in spec.metrics:
             cell = cells.get(key)
             flags = apart((cell or {}).get("flags") or ())
-            value = None if flags else measured(cell, f"{metric}.f1")
+            value = None if flags else measured(cell, metric_key(metric))
             why = f"not comparable: {', '.join(flags)}" if flags else (blocked or {}).get(place, NOT_RUN)
             printed = values.get(panel, {}).get(series, {}).get(point, (None, None))
             marks.append(
                 Mark(
-                    *(panel, series, point, key, f"{metric}.f1", value),
+                    *(panel, series, point, key, metric_key(metric), value),
                     why="" if value else why,
                     printed=printed if metric == spec.metric else (None, None),
                 )

@@ -22,7 +22,13 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's palette, told apart with any kind of colour vision; its pale yellow made dark."""
 MARKERS, HATCHES = "os^DvPX*", ("", "///", "...", "xxx", "\\\\\\", "---", "+++", "oo")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
-METRICS: dict[Metric, str] = {"strict": "F1", "span": "span F1", "partial": "partial F1"}
+METRICS: dict[Metric, str] = {
+    "strict": "F1",
+    "span": "span F1",
+    "partial": "partial F1",
+    "uniner": "string F1",
+    "uniner-partial": "partial string F1",
+}
 GROUP = 0.84
 """Share of the room between two points that a group of bars takes."""
 STYLE = {

@@ -1,9 +1,13 @@
-"""Where the words of a sentence spell a string that a model wrote."""
+"""Where the words of a sentence spell a string that a model wrote, and the entities that it thereby named."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+
+from fewtable.corpus import Entity
+from fewtable.formats.base import Dropped, Parsed
 
 Span = tuple[int, int]
 
@@ -42,3 +46,39 @@ def _spelled(words: Sequence[str], surface: str, joint: str) -> Iterator[Span]:
                 break
             if not surface.startswith(built):
                 break
+
+
+class Reading:
+    """The entities that an answer about a sentence has named so far, and what of it was dropped.
+
+    The n-th mention of a string under a type takes the string's n-th occurrence, left to right and without overlap,
+    never looking at gold (methods/11, 99).
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = words
+        self._entities: set[Entity] = set()
+        self._dropped: list[Dropped] = []
+        self._named: Counter[tuple[str, str]] = Counter()
+
+    def name(self, kind: str, surface: str) -> None:
+        """Take the next occurrence of a string as an entity of a type; without one it is unmatched or surplus."""
+        text = " ".join(surface.split())
+        spans: list[Span] = []
+        for span in occurrences(self._words, text):
+            if not spans or span[0] >= spans[-1][1]:
+                spans.append(span)
+        place = self._named[kind, text]
+        self._named[kind, text] += 1
+        if place < len(spans):
+            self._entities.add(Entity(*spans[place], kind))
+        else:
+            self.drop("surplus" if spans else "unmatched", surface, kind)
+
+    def drop(self, cause: str, text: str, kind: str = "") -> None:
+        """Note a part of the answer that gives no entity, under the type that it stood for."""
+        self._dropped.append(Dropped(cause, text, kind))
+
+    def result(self) -> Parsed:
+        """Return what was read."""
+        return Parsed(tuple(sorted(self._entities)), tuple(self._dropped))

@@ -39,6 +39,8 @@ class Dropped:
 
     cause: str
     text: str
+    type: str = ""
+    """The type that the part names, where one is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fewtable.corpus import Entity, EntityType, Sentence
+from fewtable.corpus import EntityType, Sentence
 from fewtable.errors import ConfigError
 from fewtable.files import dumps, stable_seed
 from fewtable.formats._answers import json_list, json_object
-from fewtable.formats._surfaces import occurrences
+from fewtable.formats._surfaces import Reading
 from fewtable.formats.base import Dropped, Example, Format, Parsed, Turn
 from fewtable.specs import Spec
 
@@ -118,50 +118,35 @@ class UniNer(Format):
 
         The n-th item with one string takes its n-th occurrence among the words, never looking at gold (methods/11).
         """
-        reading = _Reading(words)
+        reading = Reading(words)
         if self.several:
             answers = output if isinstance(output, list) and len(output) == len(self._words) else None
             if answers is None:
                 return Parsed((), (Dropped("unparsed", dumps(output)),))
             for name, answer in zip(self._words, answers, strict=True):
-                reading.take(name, json_list(answer), answer)
+                _take(reading, name, json_list(answer), answer)
         else:
             found = json_object(output)
             if found is None:
                 return Parsed((), (Dropped("unparsed", output if isinstance(output, str) else dumps(output)),))
             for kind, items in found.items():
                 if kind not in self._names:
-                    reading.dropped.append(Dropped("unknown-type", kind))
+                    reading.drop("unknown-type", kind)
                 else:
-                    reading.take(self._names[kind], items if isinstance(items, list) else None, items)
-        return Parsed(tuple(sorted(reading.entities)), tuple(reading.dropped))
+                    _take(reading, self._names[kind], items if isinstance(items, list) else None, items)
+        return reading.result()
 
 
-class _Reading:
-    """The entities that the answers about a sentence have named so far."""
-
-    def __init__(self, words: Sequence[str]) -> None:
-        self._words = words
-        self.entities: set[Entity] = set()
-        self.dropped: list[Dropped] = []
-
-    def take(self, name: str, items: Sequence[Any] | None, answer: Any) -> None:
-        """Take the items of an answer about a type; None are unparsed."""
-        if items is None:
-            self.dropped.append(Dropped("unparsed", answer if isinstance(answer, str) else dumps(answer)))
-            return
-        taken: Counter[str] = Counter()
-        for item in items:
-            if not isinstance(item, str):
-                self.dropped.append(Dropped("unparsed", dumps(item)))
-                continue
-            spans = occurrences(self._words, " ".join(item.split()))
-            place = taken[item]
-            taken[item] += 1
-            if place < len(spans):
-                self.entities.add(Entity(*spans[place], name))
-            else:
-                self.dropped.append(Dropped("surplus" if spans else "unmatched", item))
+def _take(reading: Reading, name: str, items: Sequence[Any] | None, answer: Any) -> None:
+    """Take the items of an answer about a type; None are unparsed."""
+    if items is None:
+        reading.drop("unparsed", answer if isinstance(answer, str) else dumps(answer), name)
+        return
+    for item in items:
+        if isinstance(item, str):
+            reading.name(name, item)
+        else:
+            reading.drop("unparsed", dumps(item), name)
 
 
 class _Negatives:

@@ -31,6 +31,7 @@ SHOWN_METRICS = (
     ("strict.macro_f1", "Macro F1"),
     ("span.f1", "Span F1"),
     ("partial.f1", "Partial F1"),
+    ("peer.uniner.f1", "String F1 (UniversalNER's scorer)"),
     ("boundary.ber", "Boundary errors"),
     ("episode.f1", "Episode F1"),
 )

@@ -13,7 +13,7 @@ from fewtable.scoring.mentions import Counts, Frame, Mentions, count, count_rows
 from fewtable.scoring.overlap import match
 from fewtable.scoring.peers import PEERS, FewNerd, Scored, peer_counts
 
-SCORER = "fewtable/1"
+SCORER = "fewtable/2"
 """Name and version of the scorer: a change of any count raises the version."""
 
 
@@ -52,7 +52,7 @@ def _score_draw(task: Task, predictions: Mapping[str, Parsed]) -> dict[str, Any]
         raise DataError(_names("a prediction but no query sentence for", surplus, task.draw), fix=mend)
     for sentence in task.query:
         _check(sentence, predictions[sentence.id], task.draw)
-    scored = [Scored(s.words, s.entities, predictions[s.id].entities) for s in task.query]
+    scored = [Scored(s.words, s.entities, predictions[s.id].entities, predictions[s.id].dropped) for s in task.query]
     dropped = Counter(part.cause for name in wanted for part in predictions[name].dropped)
     return {"ids": wanted, **score_entities(scored), "dropped": dict(sorted(dropped.items()))}
 

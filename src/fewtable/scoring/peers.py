@@ -17,6 +17,7 @@ import numpy as np
 
 from fewtable.corpus import Entity, drop_overlaps, entities_to_tags
 from fewtable.errors import DataError
+from fewtable.formats.base import Dropped
 from fewtable.scoring.mentions import Counts, Frame, Ints, Mentions, count, found_in
 from fewtable.scoring.overlap import pair_up
 from fewtable.scoring.tags import CHUNK_RULES, ChunkRule, tag_mentions
@@ -28,6 +29,8 @@ class Scored(NamedTuple):
     words: Sequence[str]
     gold: Sequence[Entity]
     pred: Sequence[Entity]
+    dropped: Sequence[Dropped] = ()
+    """What gave no entity of the answer: a scorer of strings counts it all the same."""
 
 
 # --- UniversalNER (src/eval/evaluate.py) ----------------------------------------------------------
@@ -57,19 +60,28 @@ def uniner_parse(answer: str) -> list[str]:
 
 
 def _queries(sentences: Iterable[Scored]) -> Iterable[tuple[list[str], list[str]]]:
-    """Yield the normalised (gold, predicted) items of each query, one query a sentence and type."""
-    for words, *sides in sentences:
+    """Yield the normalised (gold, predicted) items of each query, one query a sentence and type.
+
+    A predicted string that is not in the sentence stands last among the items of its type.
+    """
+    for sentence in sentences:
         surfaces: dict[str, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
-        for side, entities in enumerate(sides):
+        for side, entities in enumerate((sentence.gold, sentence.pred)):
             for start, end, kind in sorted(entities):
-                surfaces[kind][side].append(" ".join(words[start:end]))
+                surfaces[kind][side].append(" ".join(sentence.words[start:end]))
+        for part in sentence.dropped:
+            if part.cause == "unmatched" and part.type:
+                surfaces[part.type][1].append(part.text)
         for kind in sorted(surfaces):
             gold, pred = surfaces[kind]
             yield uniner_parse(json.dumps(gold)), uniner_parse(json.dumps(pred))
 
 
 def uniner(sentences: Iterable[Scored]) -> Counts:
-    """Count as UniversalNER's evaluator does: distinct normalised strings a query, gold read by the same parser."""
+    """Count as UniversalNER's evaluator does: distinct normalised strings a query, gold read by the same parser.
+
+    It asks of no string where it stands, nor whether the passage has it: one that it has not is a false positive.
+    """
     hits = found = wanted = 0
     for gold, pred in _queries(sentences):
         hits += len(set(gold) & set(pred))
@@ -117,17 +129,20 @@ def instructuie_parse(answer: str, none_bug: bool = True) -> frozenset[str]:
     return frozenset(item for item in items if none_bug or ":" in item)
 
 
-def _answer(words: Sequence[str], entities: Iterable[Entity]) -> str:
-    pairs = (f"{kind}: {' '.join(words[start:end])}" for start, end, kind in sorted(entities))
+def _answer(words: Sequence[str], entities: Iterable[Entity], dropped: Iterable[Dropped] = ()) -> str:
+    """Return an answer in InstructUIE's words, with the pairs of a string or a type that there is not."""
+    pairs = [f"{kind}: {' '.join(words[start:end])}" for start, end, kind in sorted(entities)]
+    pairs += [f"{part.type}: {part.text}" for part in dropped if part.cause == "unmatched" and part.type]
+    pairs += [part.text for part in dropped if part.cause == "unknown-type"]
     return "; ".join(pairs) or "None"
 
 
 def instructuie(sentences: Iterable[Scored], none_bug: bool = True) -> Counts:
     """Count as InstructUIE's evaluator does; without ``none_bug`` as B2NER's fork mends it."""
     hits = found = wanted = 0
-    for words, gold, pred in sentences:
+    for words, gold, pred, dropped in sentences:
         left = instructuie_parse(_answer(words, gold), none_bug)
-        right = instructuie_parse(_answer(words, pred), none_bug)
+        right = instructuie_parse(_answer(words, pred, dropped), none_bug)
         hits += len(left & right)
         found += len(right)
         wanted += len(left)

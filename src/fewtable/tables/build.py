@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fewtable.files import read_json
-from fewtable.layouts import ColumnSpec, RowSpec, TableSpec, baseline_key, cell_key
+from fewtable.layouts import ColumnSpec, RowSpec, TableSpec, baseline_key, cell_key, metric_key
 from fewtable.registry import validate
 from fewtable.tables.lines import lines
 from fewtable.tables.model import REMARKS, CellFile, Entry, Table, Value, apart, measured
@@ -75,7 +75,7 @@ def _entry(
     cells: Mapping[str, CellFile],
     blocked: Mapping[str, str],
 ) -> Entry:
-    key, metric = cell_key(row, column), f"{spec.metric}.f1"
+    key, metric = cell_key(row, column), metric_key(column.metric or spec.metric)
     values = spec.printed.values if spec.printed else {}
     printed, printed_sd = values.get(row.id, {}).get(column.id, (None, None))
     gain_printed = spec.printed.gains.get(row.id, {}).get(column.id) if spec.printed else None

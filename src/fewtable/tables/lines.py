@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fewtable.layouts import ColumnSpec, TableSpec, cell_key
+from fewtable.layouts import STRINGS, ColumnSpec, Metric, TableSpec, cell_key, metric_key
 from fewtable.scoring.block import SCORER
 from fewtable.tables.model import CellFile, full_title
 
-METRICS = {
+METRICS: dict[Metric, str] = {
     "strict": "strict entity micro-F1 in percent over sets of (sentence, start, end, type)",
     "span": "span micro-F1 in percent over sets of (sentence, start, end), types left aside",
     "partial": "partial-match micro-F1 in percent (overlaps of the right type count half)",
+    "uniner": (
+        "UniversalNER's released scorer: micro-F1 in percent over the distinct strings of each sentence and type, "
+        "without case, punctuation, articles and positions"
+    ),
+    "uniner-partial": "the same strings, and those that share a word count half",
 }
 
 
 def lines(spec: TableSpec, cells: Mapping[str, CellFile]) -> tuple[tuple[str, str], ...]:
     """Return (label, text) pairs: scorer, checkpoint, samples, data, spread, gain, printed values."""
-    out = [("Scorer", f"{SCORER}, {METRICS[spec.metric]}; no peer's scorer fills a column.")]
+    out = [("Scorer", f"{SCORER}, {_scorer(spec)}.")]
     if cells:
         out.append(("Checkpoint", _checkpoints(spec, cells)))
         for column in spec.columns:
@@ -110,10 +115,19 @@ def data_text(cell: CellFile) -> str:
     return ", ".join(f"{split} {digests[split][:12]}" for split in sorted(digests)) or "unknown"
 
 
+def _scorer(spec: TableSpec) -> str:
+    text = METRICS[spec.metric]
+    own = {column.metric for column in spec.columns if column.metric not in (None, spec.metric)}
+    for metric in (metric for metric in METRICS if metric in own):
+        titles = ", ".join(full_title(column) for column in spec.columns if column.metric == metric)
+        text += f"; in {titles}: {METRICS[metric]}"
+    return text if {spec.metric, *own} & set(STRINGS) else f"{text}; no peer's scorer fills a column"
+
+
 def _spread(spec: TableSpec, cells: Iterable[CellFile]) -> str:
     counts: dict[bool, list[int]] = {False: [], True: []}
     for cell in cells:
-        found = cell["metrics"].get(f"{spec.metric}.f1")
+        found = cell["metrics"].get(metric_key(spec.metric))
         if found is not None:
             counts["episodes" in cell["flags"]].append(found["n"])
     parts = []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fewtable.files import read_json
-from fewtable.layouts import TableSpec
+from fewtable.layouts import TableSpec, metric_key
 from fewtable.scoring.compare import compare_all
 from fewtable.scoring.units import draws_of
 from fewtable.tables.model import CellFile, Comparison, Entry
@@ -21,6 +21,8 @@ def comparisons(
     results: Path,
 ) -> tuple[Comparison, ...]:
     """Test the pairs of ``spec.compare`` in every column where both rows have a comparable value and scores.
+
+    Columns with a metric of their own are left out: one test has one metric.
 
     Raises:
         DataError: two rows of a column were asked other sentences or drawn otherwise.
@@ -38,13 +40,13 @@ def comparisons(
     for a, b in spec.compare:
         for column in spec.columns:
             left, right = entries[a, column.id], entries[b, column.id]
-            if left.main is None or right.main is None:
+            if left.main is None or right.main is None or column.metric not in (None, spec.metric):
                 continue
             first, second = draws(left.key), draws(right.key)
             if first is not None and second is not None:
                 places.append((a, b, column.id))
                 pairs.append((first, second))
-    tested = compare_all(pairs, f"{spec.metric}.f1")
+    tested = compare_all(pairs, metric_key(spec.metric))
     return tuple(
         Comparison(*place, *(result[part] for part in ("difference", "low", "high", "p", "p_holm")))
         for place, result in zip(places, tested, strict=True)

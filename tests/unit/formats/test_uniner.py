@@ -131,7 +131,9 @@ def test_reading_back_and_what_is_dropped() -> None:
     words = ("Bo", "met", "bo", "]", "in", "Rome")
     good = form.parse(words, ['["Bo", "bo", "Bo", "Al"]', "x ['Rome', 3] y"])
     assert good.entities == (Entity(0, 1, "p"), Entity(2, 3, "p"), Entity(5, 6, "l"))
-    assert [(d.cause, d.text) for d in good.dropped] == [("surplus", "Bo"), ("unmatched", "Al"), ("unparsed", "3")]
+    assert [(d.cause, d.text, d.type) for d in good.dropped] == [
+        ("surplus", "Bo", "p"), ("unmatched", "Al", "p"), ("unparsed", "3", "l"),
+    ]  # fmt: skip
     assert form.parse(words, ['["]"]', "[]"]).entities == (Entity(3, 4, "p"),)
     assert [d.cause for d in form.parse(words, ['["Bo"', None]).dropped] == ["unparsed", "unparsed"]
     assert [d.cause for d in form.parse(words, "[]").dropped] == ["unparsed"]

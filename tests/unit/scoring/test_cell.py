@@ -155,6 +155,16 @@ def test_cell_of_draws_on_the_same_sentences() -> None:
     assert cell.model_dump_json() == build_cell(REQUEST, samples(tasks)[::-1], blocks[::-1]).model_dump_json()
 
 
+def test_string_scores_of_a_block_count_what_was_dropped() -> None:
+    query = (Sentence("test-000000", tuple("abc"), (Entity(0, 1, "A"), Entity(1, 3, "B"))),)
+    found = {"test-000000": Parsed((Entity(0, 1, "A"), Entity(2, 3, "B")), (Dropped("unmatched", "z", "A"),))}
+    task = Task(1, KINDS, (), query)
+    cell = cell_of([task], score_block([task], {1: found}))
+    # Two gold strings; predicted: one right, one that shares a word, one that is not there.
+    expected = {"strict": 50.0, "peer.uniner": 40.0, "peer.uniner-partial": 60.0, "partial": 75.0}
+    assert {name: cell.metrics[f"{name}.f1"].mean for name in expected} == pytest.approx(expected)
+
+
 def test_f1_with_unmatched_answers_and_f1_without_empty_sentences() -> None:
     """Two right and one wrong in the sentences with gold, one wrong in the other, one answer without its words."""
     query = (
@@ -222,7 +232,7 @@ def test_cell_checks_its_draws() -> None:
         build_cell(REQUEST, samples(tasks[:1]), [scores])
     with pytest.raises(DataError, match="draw 1 occurs in two"):
         build_cell(REQUEST, samples(tasks), [scores, scores])
-    with pytest.raises(DataError, match="not of 'fewtable/1'"):
+    with pytest.raises(DataError, match="not of 'fewtable/2'"):
         build_cell(REQUEST, samples(tasks), [{**scores, "scorer": "fewtable/0"}])
 
 

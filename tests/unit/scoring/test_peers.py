@@ -17,6 +17,7 @@ from seqeval.scheme import IOB2
 
 from fewtable.corpus import Entity
 from fewtable.errors import DataError
+from fewtable.formats.base import Dropped
 from fewtable.scoring.files import read_scored
 from fewtable.scoring.mentions import Counts, count, count_types
 from fewtable.scoring.peers import (
@@ -202,6 +203,20 @@ def test_uniner_partial_counts_a_shared_word_as_half() -> None:
     row = scored("new york city hall", [(0, 2, "L"), (2, 4, "L")], [(0, 3, "L"), (3, 4, "L")])
     assert uniner([row]) == (0, 2, 2)
     assert uniner_partial([row]) == (1.0, 1.0, 1.0)
+
+
+def test_strings_that_the_passage_has_not_are_false_positives_of_string_scorers() -> None:
+    """Bob is right, "New Yorkers" shares no normalised word with gold, "york city" one; a repeat adds nothing."""
+    dropped = (
+        Dropped("unmatched", "New Yorkers", "L"), Dropped("unmatched", "the York City", "L"),
+        Dropped("surplus", "bob", "P"), Dropped("unmatched", "of no type"), Dropped("unknown-type", "who: bob"),
+    )  # fmt: skip
+    row = scored("bob in new york", [(0, 1, "P"), (2, 4, "L")], [(0, 1, "P")])._replace(dropped=dropped)
+    assert uniner([row]) == (1, 2, 1)
+    assert uniner_partial([row]) == (1.5, 1.5, 0.5)
+    assert instructuie([row], none_bug=False) == (1, 3, 1)
+    twin = scored("U.S. team", [(0, 1, "L")], [])._replace(dropped=(Dropped("unmatched", "U.S", "L"),))
+    assert uniner([twin]) == (1, 0, 0)
 
 
 def test_instructuie_counts_none_as_an_entity() -> None:

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from fewtable.files import read_json
 from fewtable.layouts import TableSpec
@@ -222,10 +223,29 @@ def test_notes_of_method_and_row_become_footnotes(cells: list[dict[str, Any]]) -
     assert "inst" not in table.marks
 
 
+def test_a_column_may_have_a_metric_of_its_own(cells: list[dict[str, Any]]) -> None:
+    twice = [
+        {"id": "toy", "title": "2-shot", "group": "Toy", "dataset": "toy", "setting": "2-shot"},
+        {"id": "strings", "title": "strings", "dataset": "toy", "setting": "2-shot", "metric": "uniner"},
+    ]
+    cell(cells, "lc-bert")["metrics"]["peer.uniner.f1"] = {"mean": 12.5, "sd": 1.0, "n": 2, "low": None, "high": None}
+    table = build("toy", spec(columns=twice, printed=None), cells)
+    rows = rows_of(render_csv(table))
+    assert (rows["bert", "strings"]["mean"], rows["bert", "strings"]["metric"]) == ("12.5", "peer.uniner.f1")
+    assert rows["bert", "toy"]["metric"] == "strict.f1"
+    said = dict(table.lines)["Scorer"]
+    assert "strict entity micro-F1" in said and "; in strings: UniversalNER's released scorer" in said
+    assert "no peer" not in said and "no peer" in dict(build("toy", spec(), cells).lines)["Scorer"]
+    whole = build("toy", spec(columns=twice[:1], printed=None, metric="uniner", compare=[]), cells)
+    assert rows_of(render_csv(whole))["bert", "toy"]["mean"] == "12.5"
+    with pytest.raises(ValidationError, match="counts strings"):
+        spec(metric="uniner")
+
+
 def test_the_line_under_the_table_says_how(cells: list[dict[str, Any]]) -> None:
     by_key = {f"toy/2-shot/{c['method']}/{c['backbone']}": c for c in cells}
     said = dict(lines(spec(), by_key))
-    assert "fewtable/1, strict entity micro-F1" in said["Scorer"]
+    assert "fewtable/2, strict entity micro-F1" in said["Scorer"]
     assert said["Checkpoint"].startswith("not trained on the sample: Lexicon; last step")
     sample = said["Sample, Toy, 2-shot"]
     for part in ("“exact”", "k = 2", "2 draws", "5 support sentences", "3 types", cells[0]["data"]["test"][:12]):
