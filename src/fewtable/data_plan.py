@@ -7,7 +7,7 @@ the resolved keys that can change its result, and the fingerprint of the code th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from fewtable.registry import Registry, user_config
 from fewtable.specs import DatasetSpec, SettingSpec, UserConfig
 
 SCRIPTS = "workflow/scripts"
+ANNOTATIONS = "results/annotations/"
 
 
 def params_json(value: Any) -> str:
@@ -77,8 +78,21 @@ class DataPlan:
         """Return why splits of a dataset can't be made here, or None. Opens no file."""
         key = (dataset, *splits)
         if key not in self._missing:
-            self._missing[key] = why_missing(dataset, self.registry.dataset(dataset), key[1:], self.user)
+            reasons = [why_missing(dataset, self.registry.dataset(dataset), key[1:], self.user)]
+            reasons += [self.missing(*made) for made in self._made_from(dataset)]
+            self._missing[key] = next((reason for reason in reasons if reason), None)
         return self._missing[key]
+
+    def _made_from(self, dataset: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yield the datasets and splits that a mixture is of, or whose sentences a teacher annotated."""
+        spec = self.registry.dataset(dataset)
+        if spec.mixture:
+            yield from ((name, (spec.mixture.split,)) for name in spec.mixture.datasets)
+        for path in (source.path for file in spec.files.values() for source in file.sources if source.path):
+            if path.startswith(ANNOTATIONS):
+                for made in self.registry.corpus(Path(path).parent.name).sources:
+                    if made.dataset:
+                        yield made.dataset.name, (made.dataset.split,)
 
     def blocked(self, dataset: str, setting: str) -> str | None:
         """Return why the cells of a dataset in a setting can't be made here, or None. Opens no file."""
@@ -204,3 +218,10 @@ class DataPlan:
         own = set(PassagesSpec.model_fields)
         spec = self.registry.corpus(corpus).model_dump(mode="json", include=own)
         return params_json({**spec, "code": self.code.of(f"{SCRIPTS}/passages.py")})
+
+    # --- annotations ------------------------------------------------------------------------------
+
+    def annotation_params(self, teacher: str) -> str:
+        """Return the params of a corpus's annotation: what can change the teacher's answers, and how they are read."""
+        identity = self.registry.teacher(teacher).identity
+        return params_json({**identity, "code": self.code.of(f"{SCRIPTS}/annotate.py")})

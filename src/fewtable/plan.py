@@ -17,7 +17,7 @@ from fewtable.specs import BackboneSpec, RunSpec
 
 USER_CONFIG = Path(".cache/config.json")
 """The user's config as Snakemake merged it (--config, --configfile), for the jobs that act on it."""
-STAGES = ("raw", "data", "samples", "passages", "backbones", "runs", "checkpoints", "cells", "tracking")
+STAGES = ("raw", "data", "samples", "passages", "annotations", "backbones", "runs", "checkpoints", "cells", "tracking")
 """The folders of results/ that hold other things than tables and figures."""
 
 
@@ -55,6 +55,9 @@ class Plan(DataPlan):
             corpus = parts[1].removesuffix(".jsonl").removesuffix(".summary.json")
             self.passage_files(corpus)
             self.counting_backbone(corpus)
+        elif parts[0] == "annotations" and len(parts) > 2:
+            self.registry.teacher(parts[1])
+            self.passage_files(parts[2])
         elif path.startswith("results/") and parts[0] not in STAGES and path != "results/report.html":
             typed = "/".join(parts)
             name = typed.rpartition(".")[0] or typed
@@ -268,6 +271,12 @@ class Plan(DataPlan):
                 fix="a source run needs a setting of one draw, such as 'full'",
             )
         return f"results/runs/{init.key}/{block if same else '1-1'}/model"
+
+    def trained_model(self, run: Run, block: str) -> str:
+        """Return the model folder that a run's block decodes with: where nothing is trained, that of its source run."""
+        untrained = self.registry.setting(run.setting).sampler.rule == "none"
+        source = self.init_model(run, block) if untrained else None
+        return source or f"results/runs/{run.key}/{block}/model"
 
     def backbone_params(self, name: str) -> str:
         """Return the params of a backbone's weights: its source."""

@@ -9,7 +9,7 @@ from fewtable.corpus import Entity, Sentence, Task, build_tasks, read_samples
 from fewtable.errors import DataError
 from fewtable.families.base import Job
 from fewtable.plan import Plan
-from fewtable.predictions import entity_types, make_format
+from fewtable.predictions import entity_types, make_format, task_types
 from fewtable.registry import find_module
 from fewtable.resolve import Run
 from fewtable.runner import read_spec
@@ -55,7 +55,7 @@ def predict(plan: Plan, folder: Path, text: str) -> tuple[tuple[str, ...], tuple
     family = find_module("families", spec.family, spec.method)
     session = family.load(Job(spec=decode, backbone=Path("results/backbones") / spec.backbone, device_batch=1))
     output = next(iter(session.decode(task, model)))
-    types = [t for t in entity_types(spec.types) if t.name in set(task.types)]
+    types = task_types(entity_types(spec.types), task.types)
     options = {"name": method.format, **method.format_options}
     return words, make_format(options, types).parse(words, output).entities
 

@@ -18,6 +18,14 @@ def entity_types(types: Mapping[str, Mapping[str, str]]) -> list[EntityType]:
     return [EntityType(n, p.get("words", ""), p.get("definition", "")) for n, p in types.items()]
 
 
+def task_types(types: Sequence[EntityType], names: Sequence[str]) -> list[EntityType]:
+    """Return the types of a task; those of a dataset with open types, which its spec does not list, by their names."""
+    if not types:
+        return [EntityType(name, name, "") for name in names]
+    asked = set(names)
+    return [kind for kind in types if kind.name in asked]
+
+
 def make_format(options: Mapping[str, Any], types: Sequence[EntityType]) -> Format:
     """Return the format that ``options`` name, for an inventory of types."""
     rest = dict(options)
@@ -42,7 +50,7 @@ def parse_outputs(
     expected = [(task, sentence) for task in tasks for sentence in task.query]
     formats: dict[int, Format] = {}
     for task in tasks:
-        formats[task.draw] = make_format(options, [t for t in types if t.name in set(task.types)])
+        formats[task.draw] = make_format(options, task_types(types, task.types))
 
     def rows() -> Iterator[dict[str, Any]]:
         position = 0

@@ -23,6 +23,7 @@ from fewtable.specs import (
     BackboneSpec,
     DatasetSpec,
     MethodSpec,
+    MixtureSpec,
     SettingSpec,
     Spec,
     UserConfig,
@@ -36,8 +37,8 @@ KINDS: dict[str, type[Spec]] = {
     "settings": SettingSpec,
     "methods": MethodSpec,
     "backbones": BackboneSpec,
-    "teachers": TeacherSpec,
     "corpora": CorpusSpec,
+    "teachers": TeacherSpec,
     "tables": TableSpec,
     "figures": FigureSpec,
     "statistics": StatisticsSpec,
@@ -146,7 +147,9 @@ class Registry:
                     fix=did_you_mean(name, self.names(kind)),
                 )
             path = self.root / kind / f"{name}.yaml"
-            self._specs[key] = validate(KINDS[kind], self._extended(path, ()), str(path))
+            value = self._extended(path, ())
+            value = self._mixed(value, str(path)) if kind == "datasets" and "mixture" in value else value
+            self._specs[key] = validate(KINDS[kind], value, str(path))
         found = self._specs[key]
         assert isinstance(found, spec)
         return found
@@ -167,6 +170,30 @@ class Registry:
             )
         return deep_merge(self._extended(base, (*seen, path)), value)
 
+    def _mixed(self, value: dict[str, Any], where: str) -> dict[str, Any]:
+        """Return a mixture's value with the files, reader and types that follow from its datasets."""
+        mixture = validate(MixtureSpec, value["mixture"], f"{where}:mixture")
+        files: dict[str, Any] = {}
+        types: dict[str, Any] = {}
+        for name in mixture.datasets:
+            spec = self.dataset(name)
+            if mixture.split not in spec.splits:
+                raise ConfigError(
+                    f"dataset '{name}' has no split '{mixture.split}'",
+                    where=f"{where}:mixture",
+                    fix=f"it has {', '.join(sorted(spec.splits))}",
+                )
+            files[f"{name}.jsonl"] = {"sources": [{"path": f"results/data/{name}/{mixture.split}.jsonl"}]}
+            types |= {f"{name}/{kind}": spec.types[kind].model_dump() for kind in spec.types}
+        made = {
+            "reader": "sentences",
+            "options": {"mixed": True, "limit": mixture.limit},
+            "files": files,
+            "splits": {mixture.split: {"files": list(files)}},
+            "types": types,
+        }
+        return made | value
+
     def dataset(self, name: str) -> DatasetSpec:
         """Return a dataset's spec."""
         return self.get("datasets", name, DatasetSpec)
@@ -183,13 +210,13 @@ class Registry:
         """Return a backbone's spec."""
         return self.get("backbones", name, BackboneSpec)
 
-    def teacher(self, name: str) -> TeacherSpec:
-        """Return a teacher's spec."""
-        return self.get("teachers", name, TeacherSpec)
-
     def corpus(self, name: str) -> CorpusSpec:
         """Return a corpus's spec."""
         return self.get("corpora", name, CorpusSpec)
+
+    def teacher(self, name: str) -> TeacherSpec:
+        """Return a teacher's spec."""
+        return self.get("teachers", name, TeacherSpec)
 
     def table(self, name: str) -> TableSpec:
         """Return a table's spec."""

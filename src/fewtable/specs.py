@@ -53,7 +53,7 @@ class Source(Spec):
     """Exactly one place a file can come from."""
 
     path: str | None = None
-    """A file of your own on this machine; an edit of it reruns what depends on it."""
+    """A file of your own on this machine, or a target of this workflow; an edit of it reruns what depends on it."""
     url: str | None = None
     hub: HubSource | None = None
     package: PackageSource | None = None
@@ -94,6 +94,15 @@ class SplitSpec(Spec):
     """Number of entities that the normalised split must have."""
 
 
+class MixtureSpec(Spec):
+    """A split of several datasets, put together."""
+
+    datasets: Annotated[tuple[Name, ...], Field(min_length=1)]
+    split: Name = "train"
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Most sentences of each, drawn at random."""
+
+
 class DatasetSpec(Spec):
     """config/datasets/NAME.yaml: a corpus with its sources, reader, splits and types."""
 
@@ -113,6 +122,10 @@ class DatasetSpec(Spec):
     splits: dict[Name, SplitSpec]
     types: dict[str, TypeSpec]
     """Corpus type name -> words and definition, in the order that prompts list them."""
+    open_types: bool = False
+    """The types are those that the data names, words and all: a teacher's own."""
+    mixture: MixtureSpec | None = None
+    """Datasets that are mixed; files, reader and types follow from it."""
     rename: dict[str, str] = {}
     """Raw tag name -> corpus type name."""
     drop: tuple[str, ...] = ()

@@ -35,7 +35,7 @@ rule decode:
         samples="results/samples/{dataset}/{setting}/{block}.jsonl",
         data=data_of,
         backbone="results/backbones/{backbone}",
-        model="results/runs/{dataset}/{setting}/{method}/{backbone}/{block}/model",
+        model=lambda w: plan.trained_model(run_of(w), w.block),
     output:
         "results/runs/{dataset}/{setting}/{method}/{backbone}/{block}/outputs.{split}.jsonl",
     log:

@@ -32,7 +32,8 @@ def normalise(dataset: str, spec: DatasetSpec, split: str, raw: Mapping[str, Pat
     out: list[Sentence] = []
     for sentence in read_raw(dataset, spec, part, raw):
         if sentence.words and (part.part is None or in_part(sentence.words, part.part)):
-            out.append(Sentence(sentence_id(split, len(out)), sentence.words, types.entities(sentence)))
+            identity = sentence_id(split, len(out))
+            out.append(Sentence(identity, sentence.words, types.entities(sentence), sentence.glued, sentence.source))
     _check_counts(dataset, split, part, out)
     return out
 
@@ -82,7 +83,7 @@ class TypeNames:
         """Return the type of a raw tag name, None when it is dropped; raise DataError when it is unknown."""
         if raw not in self._known:
             name = self._spec.rename.get(raw, raw)
-            if raw not in self._spec.drop and name not in self._spec.types:
+            if raw not in self._spec.drop and name not in self._spec.types and not self._spec.open_types:
                 raise DataError(
                     f"unknown type '{raw}'",
                     where=where,

@@ -15,7 +15,7 @@ from fewtable.decoding.generate import Generation
 from fewtable.errors import ConfigError
 from fewtable.families.base import Fit, Job
 from fewtable.formats.base import Example, Format
-from fewtable.predictions import entity_types, make_format
+from fewtable.predictions import entity_types, make_format, task_types
 from fewtable.training.loop import Loop, LoopOptions, train
 
 if TYPE_CHECKING:
@@ -118,8 +118,7 @@ class TextSession(ABC):
         return replace(sentence, source=sentence.source or self.spec.dataset)
 
     def _format(self, task: Task) -> Format:
-        types = set(task.types)
-        return make_format(self.spec.format, [t for t in entity_types(self.spec.types) if t.name in types])
+        return make_format(self.spec.format, task_types(entity_types(self.spec.types), task.types))
 
     def _speak(self, labels: Sequence[str]) -> None:
         """Make the tokenizer that of a model with these label tokens, the first of each kind."""

@@ -55,7 +55,7 @@ class _Session(TextSession):
         super().__init__(job, options, decode)
         self._train = options
         self._base: Any = None
-        Dialogue(self.tokenizer, options.template, options.prompt_length)  # says what is wrong before weights are loaded
+        Dialogue(self.tokenizer, options.template, options.prompt_length)  # what is wrong is said before weights load
 
     @property
     def _dialogue(self) -> Dialogue:

@@ -59,11 +59,15 @@ class UniNer(Format):
         self.empty = "[]" if self.several else "{}"
         self._words = {t.name: t.words for t in types}
         self._names = {t.words: t.name for t in types}
-        if len(self._names) < len(self._words):
-            lost = next(n for n, words in self._words.items() if self._names[words] != n)
+        # The datasets of a mixture may have types with the same words: their names are SOURCE/TYPE.
+        owners: dict[tuple[str, str], str] = {}
+        for name, words in self._words.items():
+            other = owners.setdefault((name.rpartition("/")[0], words), name)
+            if other == name:
+                continue
             raise ConfigError(
-                f"types '{lost}' and '{self._names[self._words[lost]]}' have the same words",
-                where=f"types.{lost}.words",
+                f"types '{other}' and '{name}' have the same words",
+                where=f"types.{name}.words",
                 fix="give each type words of its own: a question names a type by them",
             )
 

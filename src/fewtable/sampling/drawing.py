@@ -103,6 +103,8 @@ def draw_block(spec: DrawSpec, dataset: str, types: Sequence[str], draws: Sequen
         named.append(spec.query.split)
     paths = {split: data / f"{split}.jsonl" for split in named}
     splits = {split: _read(path) for split, path in paths.items()}
+    if not types:  # open ones
+        types = sorted({e.type for sentences in splits.values() for s in sentences for e in s.entities})
     digests = {split: sha256_file(path) for split, path in paths.items()}
     samples = draw_all(spec, dataset, types, splits.get(spec.support, []), splits.get(spec.query.split, []), draws)
     for sample in samples:

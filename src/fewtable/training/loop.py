@@ -40,8 +40,8 @@ class LoopOptions(Spec):
     """Of AdamW; vectors (biases, layer norms) are never decayed."""
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Fraction of the steps in which the rate rises from 0."""
-    schedule: Literal["linear", "constant"] = "linear"
-    """What the rate does after the warm-up: fall to 0, or stay."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """What the rate does after the warm-up: fall to 0 along a line or half a cosine, or stay."""
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest norm of the gradient."""
 
@@ -77,7 +77,8 @@ def rate(options: LoopOptions, step: int, total: int) -> float:
         return options.lr * (step + 1) / warm
     if options.schedule == "constant":
         return options.lr
-    return options.lr * (total - step) / (total - warm)
+    left = (total - step) / (total - warm)
+    return options.lr * (left if options.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2)
 
 
 def batches(examples: Sequence[E], size: int, seed: int, first: int, total: int) -> Iterator[list[E]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -63,6 +64,8 @@ def test_rate_warms_up_and_falls_to_zero() -> None:
     rates = [rate(o, step, 10) for step in range(10)]
     assert rates == pytest.approx([0.5, 1.0, *(n / 8 for n in range(8, 0, -1))])
     assert rate(options(lr=1.0, warmup=0, schedule="constant"), 9, 10) == 1.0
+    cosine = [rate(options(lr=1.0, warmup=0.2, schedule="cosine"), step, 10) for step in (1, 2, 6, 9)]
+    assert cosine == pytest.approx([1.0, 1.0, 0.5, (1 - math.cos(math.pi / 8)) / 2])
 
 
 def test_every_epoch_sees_every_example_once_in_its_own_order() -> None:
