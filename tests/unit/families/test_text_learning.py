@@ -1,4 +1,4 @@
-"""BART with all weights, and adapters with label tokens over a frozen Llama, learn real sentences."""
+"""What text methods train: every weight without adapters; and BART, and adapters with label tokens, learn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import tiny_text
 import torch
-from test_text import FAMILIES
+from safetensors.torch import load_file
+from test_text import FAMILIES, SUPPORT, TASK, TYPES
 from tiny_encoder import build_bart
 from transformers import BartConfig, BartForConditionalGeneration, LlamaConfig, LlamaForCausalLM
 
@@ -20,6 +21,35 @@ from fewtable.registry import Registry
 TOKENS = {"labels": "tokens"}
 TRAIN = {"batch_size": 10, "weight_decay": 0.0, "warmup": 0.05}
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [("seq2seq", {}), ("seq2seq", TOKENS), ("bart", {}), ("causal", {}), ("causal", TOKENS)],
+    ids=["t5", "t5-tokens", "bart", "llama", "llama-tokens"],
+)
+def test_every_weight_is_trained(tmp_path: Path, kind: str, form: dict[str, Any]) -> None:
+    """The rows of the two labels among them; no method but one with adapters leaves a weight as it was."""
+    family = "causal" if kind == "causal" else "seq2seq"
+    if kind == "bart":
+        folder = build_bart(tmp_path / "backbone", [w for s in SUPPORT for w in s.words], 32)
+        loud(folder, BartConfig, BartForConditionalGeneration, max_position_embeddings=128)
+    else:
+        folder = tiny_text.build(tmp_path / "backbone", kind, SUPPORT, TYPES, 32, form)
+    saved = []
+    for epochs in (0, 3):
+        train = {**TRAIN, "epochs": epochs, "lr": 1e-3, **({"lora": None} if family == "causal" else {})}
+        made = FAMILIES[family].load(tiny_text.job(folder, family, TYPES, train, form=form))
+        made.fit(TASK, tiny_text.fit(tmp_path / str(epochs)))
+        saved.append(load_file(tmp_path / str(epochs) / "model" / "model.safetensors"))
+    before, after = saved
+    still = [k for k in before if torch.equal(before[k], after[k])]
+    # A buffer; and softmax takes a shift of all keys away.
+    assert [k for k in still if k != "final_logits_bias" and "k_proj.bias" not in k] == []
+    (rows,) = (k for k in before if k in ("shared.weight", "model.shared.weight", "model.embed_tokens.weight"))
+    labels = slice(len(made._plain), len(made._plain) + len(made.labels))
+    assert len(made.labels) == (2 if form else 0)
+    assert (before[rows][labels] != after[rows][labels]).any(1).all()
 
 
 @pytest.fixture
