@@ -10,7 +10,7 @@ MIT Restaurant's test sentences in InstructionNER's words, fp32, on two models:
 - A random T5 of t5-small's shape. It would write on to the last allowed token, so each answer ends at the length of its
   sentence's gold answer; the tokens before that are the model's own. SmolLM2's tokens, folded into T5's vocabulary.
 
-`batches` takes each method's own batch and beams, against one sentence at a time through the same function.
+`batches` takes each method's own batch and beams, against one sentence at a time through transformers' generate.
 
 `copying` guesses that the answer goes on as the prompt, or the answer so far, went on after the same two tokens (or
 one), and checks all guessed tokens of a batch in one forward (prompt lookup). transformers does so for one prompt at a
@@ -43,6 +43,7 @@ from transformers import DynamicCache, GenerationConfig, LogitsProcessor, Logits
 
 from fewtable.corpus import Task, build_tasks, read_samples, read_sentences
 from fewtable.decoding.generate import Generation, generate, layout, pad
+from fewtable.decoding.greedy import answer
 from fewtable.families.base import Fit, Job
 from fewtable.files import stable_seed, write_json
 from fewtable.plan import Plan
@@ -86,7 +87,7 @@ class Watched:
     """A model whose answers are kept. ``lengths``: prompt -> tokens to write, the end token among them."""
 
     def __init__(self, model: Any, stop: int, lengths: dict[Ids, int] | None = None) -> None:
-        self._model, self._stop, self._lengths = model, stop, lengths
+        self.inner, self._stop, self._lengths = model, stop, lengths
         self.config, self.generation_config, self.device = model.config, model.generation_config, model.device
         self.answers: Answers = {}
 
@@ -96,7 +97,7 @@ class Watched:
         if self._lengths:
             limits = Lengths([self._lengths[prompt] for prompt in prompts], generation_config.num_beams)
             more["logits_processor"] = LogitsProcessorList([limits])
-        written = self._model.generate(
+        written = self.inner.generate(
             input_ids=input_ids, attention_mask=attention_mask, generation_config=generation_config, **more
         )
         start = 1 if self.config.is_encoder_decoder else input_ids.shape[1]
@@ -127,8 +128,7 @@ def smollm2(folder: Path, sentences: int) -> tuple[Any, list[Ids], Generation, i
     chosen = random.Random(0).sample(read_sentences(files["test"]), sentences)
     form = make_format(spec.format, entity_types(spec.types))
     prompts = [session.prompt(form.render(sentence)[0]) for sentence in chosen]
-    (stop,) = session.stop
-    return session, prompts, family.Decode.model_validate(spec.decoding), stop
+    return session, prompts, family.Decode.model_validate(spec.decoding), session._dialogue.end
 
 
 def t5(tokenizer: Any, sentences: int, device: str) -> tuple[Watched, list[Ids], Generation]:
@@ -251,15 +251,29 @@ def through_generate(
     return make
 
 
+def through_greedy(model: Any, prompts: Sequence[Ids], options: Generation, stop: int) -> Callable[[int], Side]:
+    """Return batch size -> side; sentences that are done leave their batch."""
+
+    def make(size: int) -> Side:
+        def side() -> Answers:
+            found = answer(model, [[prompt] for prompt in prompts], size, options.max_new_tokens, stop)
+            return {prompt: tuple(ids) for prompt, (ids,) in zip(prompts, found, strict=True)}
+
+        return side
+
+    return make
+
+
 def batches(
     title: str, model: Watched, tokenizer: Any, prompts: Sequence[Ids], options: Generation, stop: int, rounds: int
 ) -> dict[str, Any]:
     """Measure the method's own batches, and twice as large ones, against one sentence at a time."""
-    side = through_generate(model, tokenizer, prompts, options, stop)
+    plain = through_generate(model, tokenizer, prompts, options, stop)
+    ours = plain if model.config.is_encoder_decoder else through_greedy(model.inner, prompts, options, stop)
     own = options.batch_size
-    sides = {"one at a time": side(1), f"batches of {own}": side(own)}
+    sides = {"one at a time": plain(1), f"batches of {own}": ours(own)}
     if 2 * own <= len(prompts):
-        sides[f"batches of {2 * own}"] = side(2 * own)
+        sides[f"batches of {2 * own}"] = ours(2 * own)
     found = compare(sides, rounds)
     for name in list(sides)[1:]:
         report(f"{title}, beams {options.beams}", found, "one at a time", name)
@@ -310,6 +324,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif not torch.cuda.is_available():
+        parser.error("no CUDA device")
     torch.set_num_threads(args.threads)
     transformers.logging.set_verbosity_error()
     if missing := [str(path) for path in (SAMPLES, WEIGHTS) if not path.exists()]:
