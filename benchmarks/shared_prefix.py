@@ -8,7 +8,8 @@ UniversalNER's words (the types of MIT Restaurant and MIT Movie), fp32, SmolLM2-
 answers end where a trained model's end. `--model` keeps the adapter in a folder, or takes the one that is there.
 
 Three ways, which must give the same tokens: one question at a time through transformers' generate; batches of 32
-questions sorted by length; and ours, where the questions about a passage share what is read of it. CPU and wall seconds.
+questions sorted by length; and ours, where the questions about a passage share what is read of it. CPU and wall
+seconds.
 """
 
 from __future__ import annotations
