@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from fewtable.corpus import Scheme
 from fewtable.errors import ConfigError, DataError, FewtableError, did_you_mean
+from fewtable.teachers import command as annotate_command
 
 if TYPE_CHECKING:
     from fewtable.plan import Plan
@@ -310,6 +311,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("check", _check, "is all config valid, what is missing, which cells does that block")
 
     _add_data(add("data", _data_list, "the corpora"))
+    annotate_command.register(add, _plan)
 
     sample = add("sample", _sample, "draw a support sample: sentences as JSONL, counts reached on stderr")
     sample.add_argument("dataset")

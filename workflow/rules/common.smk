@@ -40,6 +40,7 @@ wildcard_constraints:
     split=NAME,
     block=r"\d+-\d+",
     corpus=NAME,
+    teacher=NAME,
     table=one_of("tables"),
     figure=one_of("figures"),
     statistics=one_of("statistics"),

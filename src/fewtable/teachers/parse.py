@@ -125,7 +125,8 @@ def _pairs(value: Any) -> tuple[list[Pair] | None, int, bool]:
     """Return the pairs of a literal, how many items are none, and whether it was bent from another shape."""
     bent = False
     if isinstance(value, dict):
-        value, bent = [value], True
+        inner = [part for part in value.values() if isinstance(part, list) and part and not isinstance(part[0], str)]
+        value, bent = (inner[0] if len(inner) == 1 else [value]), True  # {"entities": [(...), ...]}
     if isinstance(value, tuple):
         value, bent = list(value), True
         if len(value) == 2 and all(isinstance(part, str) for part in value):

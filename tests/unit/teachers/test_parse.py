@@ -23,6 +23,7 @@ TWO = (("thai food", "cuisine"), ("fenway park", "location"))
         ('[{"entity": "thai food", "type": "cuisine"}, {"entity": "fenway park", "type": "location"}]', ("shape",)),
         ('{"thai food": "cuisine", "fenway park": "location"}', ("shape",)),
         ('{"cuisine": ["thai food"], "location": ["fenway park"]}', ("shape",)),
+        ('{"entities": [["thai food", "cuisine"], ["fenway park", "location"]]}', ("shape",)),
         ('[("thai food", "cuisine"), ("fenway park", "location"), ("Bos', ("truncated",)),
         ('[("thai food", "cuisine"), ("fenway park", "location"), ("Boston", "ci', ("truncated",)),
         ('[("thai food", "cuisine"), ("fenway park", "location")', ("truncated",)),
