@@ -18,10 +18,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from fewtable.corpus import EntityType, Sentence
-from fewtable.errors import ConfigError
 from fewtable.files import dumps, stable_seed
 from fewtable.formats._answers import json_list, json_object
 from fewtable.formats._surfaces import Reading
+from fewtable.formats._types import check_words, of_source
 from fewtable.formats.base import Dropped, Example, Format, Parsed, Turn
 from fewtable.specs import Spec
 
@@ -59,17 +59,7 @@ class UniNer(Format):
         self.empty = "[]" if self.several else "{}"
         self._words = {t.name: t.words for t in types}
         self._names = {t.words: t.name for t in types}
-        # The datasets of a mixture may have types with the same words: their names are SOURCE/TYPE.
-        owners: dict[tuple[str, str], str] = {}
-        for name, words in self._words.items():
-            other = owners.setdefault((name.rpartition("/")[0], words), name)
-            if other == name:
-                continue
-            raise ConfigError(
-                f"types '{other}' and '{name}' have the same words",
-                where=f"types.{name}.words",
-                fix="give each type words of its own: a question names a type by them",
-            )
+        check_words(self._words)
 
     def render(self, sentence: Sentence) -> Sequence[Example]:
         """Return the questions about a sentence: one a type, in the inventory's order, or one about all."""
@@ -163,8 +153,7 @@ class _Negatives:
         self._types: dict[str, list[str]] = {}
         self._heights: dict[str, list[int]] = {}
         for source in dict.fromkeys(sentence.source for sentence in support):
-            # Types of a mixture are named SOURCE/TYPE.
-            known = [name for name in words if name.startswith(f"{source}/")] or list(words)
+            known = of_source(words, source)
             if options.negatives == "frequency":
                 known = [name for name in known if counts[name]]
             self._types[source] = known
