@@ -97,15 +97,15 @@ def _pieces(text: str, spans: list[tuple[int, int]], count: Count, ends: bool) -
 
 
 def _take(left: list[_Piece], limit: int) -> list[_Piece]:
-    """Take pieces off the end of ``left``, at least one: as many as fit, back to the last sentence end among them."""
+    """Take as many pieces off the end of ``left`` as fit, at least one.
+
+    They are whole sentences, or begin with words of one that was too long: only those end inside a sentence.
+    """
     taken = [left.pop()]
     total = taken[0].length
     while left and total + left[-1].length <= limit:
         taken.append(left.pop())
         total += taken[-1].length
-    if left and any(piece.ends for piece in taken):
-        while not taken[-1].ends:
-            left.append(taken.pop())
     return taken
 
 

@@ -46,6 +46,7 @@ def test_the_memory_is_that_of_what_is_drawn() -> None:
         if made.wants(number := made.number(text)):
             made.add(number, text)
         assert len(made.drawn()) <= 7
+    assert [text for text in TEXTS if made.wants(made.number(text))] == sorted(made.drawn(), key=TEXTS.index)
 
 
 def test_uniform() -> None:
