@@ -61,7 +61,7 @@ def real(root: Path, mirror: Path) -> tuple[tuple[Sentence, ...], dict[str, str]
 
 
 def loud(folder: Path, config: Any, model: Any, **options: Any) -> Path:
-    """Make the random weights anew, five times as large: frozen embeddings tell words apart only then."""
+    """Make the random weights anew, five times as large: adapters learn on frozen ones only then."""
     made = config.from_pretrained(folder, **options)
     torch.manual_seed(0)
     model(made).save_pretrained(folder)
@@ -91,6 +91,16 @@ def test_bart_learns_fifty_real_sentences(real: Any, tmp_path: Path) -> None:
     loud(folder, BartConfig, BartForConditionalGeneration, init_std=0.1, dropout=0.0, max_position_embeddings=256)
     train = {**TRAIN, "epochs": 30, "lr": 3e-3}
     job = tiny_text.job(folder, "seq2seq", types, train, batch_size=25, beams=2)
+    assert learned(job, sentences, tmp_path) >= 0.95
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_instructuie_learns_fifty_real_sentences(real: Any, tmp_path: Path) -> None:
+    sentences, types = real
+    form = {"name": "instructuie"}
+    folder = tiny_text.build(tmp_path / "t5", "seq2seq", sentences, types, size=128, form=form)
+    job = tiny_text.job(folder, "seq2seq", types, {**TRAIN, "epochs": 30, "lr": 3e-3}, form=form, batch_size=25)
     assert learned(job, sentences, tmp_path) >= 0.95
 
 
