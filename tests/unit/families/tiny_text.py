@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 from fewtable.corpus import EntityType, Task
 from fewtable.families.base import Fit, Job
 from fewtable.formats.dialogue import CUE
-from fewtable.formats.instructionner import FORMAT, Options
+from fewtable.predictions import make_format
 from fewtable.specs import RunSpec
 from fewtable.training.sft import Row
 
@@ -24,7 +24,7 @@ def tokenizer(
     sentences: Sequence[Any], types: dict[str, str], *, ended: bool, form: dict[str, Any] | None = None
 ) -> PreTrainedTokenizerFast:
     """A tokenizer whose vocabulary is that of the sentences' prompts and answers, added tokens left out."""
-    made = FORMAT([EntityType(n, w, "") for n, w in types.items()], Options.model_validate(form or {}))
+    made = make_format({"name": "instructionner", **(form or {})}, [EntityType(n, w, "") for n, w in types.items()])
     texts = [e.prompt + CUE + " " + e.target for e in made.examples(sentences, 1)]
     for token in made.tokens:
         texts = [text.replace(token, " ") for text in texts]
