@@ -61,6 +61,8 @@ def check(plan: Plan) -> Findings:
             _try(found, partial(_check_runs, plan, kind, name, found))
         for name in registry.names("statistics"):
             _try(found, partial(_check_statistics, plan, name, found))
+        for name in registry.names("bands"):
+            _try(found, partial(plan.bands_file, name))
     return found
 
 

@@ -54,11 +54,10 @@ def _show(args: argparse.Namespace) -> int:
 
     plan = _plan()
     if args.kind in ("table", "figure"):
-        kind = plan.kind(args.name, ("tables", "statistics") if args.kind == "table" else ("figures",))
-        params = {"tables": plan.table_params, "figures": plan.figure_params, "statistics": plan.statistics_params}
-        shown: Any = json.loads(params[kind](args.name))
+        kind = plan.kind(args.name, ("tables", "statistics", "bands") if args.kind == "table" else ("figures",))
+        shown: Any = json.loads(plan.shown_params(kind, args.name))
         shown.pop("code")
-        if kind != "statistics":
+        if kind in ("tables", "figures"):
             shown["cells"] = {place: run.key for place, run in plan.runs(kind, args.name).items()}
     elif args.kind == "method":
         spec = plan.registry.method(args.name)

@@ -245,3 +245,34 @@ class StatisticsSpec(Spec):
             check_ids("row", self.printed.values, self.rows)
             check_ids("column", chain(*self.printed.values.values()), self.columns)
         return self
+
+
+# --- bands ----------------------------------------------------------------------------------------
+
+BANDS = {"top-1": ("Top 1 %", 0.01), "1-10": ("1 %–10 %", 0.1), "10-100": ("10 %–100 %", 1.0)}
+"""Band id -> title, and the part of the types, the most frequent first, that it goes up to."""
+
+
+class BandsPrintedSpec(Spec):
+    """Bands printed in a paper: their share of all entities in percent, and types named as examples."""
+
+    source: str
+    share: dict[Name, float]
+    types: dict[Name, tuple[str, ...]]
+
+
+class BandsSpec(Spec):
+    """config/bands/NAME.yaml: the entity types of an annotation by frequency, beside the paper's."""
+
+    title: str
+    caption: str = ""
+    teacher: Name
+    corpus: Name
+    printed: BandsPrintedSpec | None = None
+
+    @model_validator(mode="after")
+    def _printed_bands(self) -> BandsSpec:
+        for values in (self.printed.share, self.printed.types) if self.printed else ():
+            if set(values) != set(BANDS):
+                raise ValueError(f"printed values are of the bands {', '.join(BANDS)}")
+        return self

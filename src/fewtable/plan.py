@@ -62,7 +62,7 @@ class Plan(DataPlan):
             typed = "/".join(parts)
             name = typed.rpartition(".")[0] or typed
             kind = self.kind(name, ("figures",) if path.endswith((".svg", ".png")) else SHOWN)
-            for run in {} if kind == "statistics" else self.runs(kind, name).values():
+            for run in {} if kind in ("statistics", "bands") else self.runs(kind, name).values():
                 self.method(run)
 
     def kind(self, name: str, kinds: tuple[str, ...] = SHOWN) -> str:
@@ -156,6 +156,23 @@ class Plan(DataPlan):
                 "code": self.code.of(f"{SCRIPTS}/dataset_statistics.py"),
             }
         )
+
+    def bands_file(self, name: str) -> str:
+        """Return the annotations whose types a table of frequency bands counts."""
+        spec = self.registry.bands(name)
+        self.registry.teacher(spec.teacher)
+        self.registry.corpus(spec.corpus)
+        return f"results/annotations/{spec.teacher}/{spec.corpus}/annotations.jsonl"
+
+    def bands_params(self, name: str) -> str:
+        """Return the params of a table of frequency bands: its layout and printed values."""
+        spec = self.registry.bands(name).model_dump(mode="json")
+        return params_json({"name": name, "bands": spec, "code": self.code.of(f"{SCRIPTS}/bands.py")})
+
+    def shown_params(self, kind: str, name: str) -> str:
+        """Return the params of what is shown: a table, figure, statistics or bands."""
+        makers = {"tables": self.table_params, "figures": self.figure_params, "statistics": self.statistics_params}
+        return makers.get(kind, self.bands_params)(name)
 
     def report_params(self, tables: Iterable[str]) -> str:
         """Return the params of the report on ``tables``."""

@@ -17,7 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from fewtable.errors import ConfigError, did_you_mean
-from fewtable.layouts import FigureSpec, StatisticsSpec, TableSpec
+from fewtable.layouts import BandsSpec, FigureSpec, StatisticsSpec, TableSpec
 from fewtable.passages.spec import CorpusSpec
 from fewtable.specs import (
     BackboneSpec,
@@ -42,9 +42,10 @@ KINDS: dict[str, type[Spec]] = {
     "tables": TableSpec,
     "figures": FigureSpec,
     "statistics": StatisticsSpec,
+    "bands": BandsSpec,
 }
 """Folder under config/ -> the spec of its files."""
-SHOWN = ("tables", "figures", "statistics")
+SHOWN = ("tables", "figures", "statistics", "bands")
 """The kinds that are targets by name; theirs may lie one folder down: ``PAPER/table1``."""
 
 
@@ -229,6 +230,10 @@ class Registry:
     def statistics(self, name: str) -> StatisticsSpec:
         """Return the spec of a table of statistics."""
         return self.get("statistics", name, StatisticsSpec)
+
+    def bands(self, name: str) -> BandsSpec:
+        """Return the spec of a table of frequency bands."""
+        return self.get("bands", name, BandsSpec)
 
 
 def user_config(value: Mapping[str, Any], where: str = "config/config.yaml") -> UserConfig:

@@ -1,8 +1,9 @@
-# annotations: a teacher reads raw passages. Local: compute nodes often have no internet.
+# annotations: a teacher reads raw passages; local, for compute nodes often have no internet. Their types by frequency.
 
 
 localrules:
     annotate,
+    bands,
 
 
 rule annotate:
@@ -21,3 +22,19 @@ rule annotate:
     shell:
         "python workflow/scripts/annotate.py --teacher {wildcards.teacher} --corpus {wildcards.corpus}"
         " 2>&1 | tee {log}"
+
+
+rule bands:
+    input:
+        lambda w: plan.bands_file(w.bands),
+    output:
+        report("results/{bands}.csv", caption="../report/statistics.rst", category="Tables"),
+        "results/{bands}.md",
+    log:
+        "logs/bands/{bands}.log",
+    conda:
+        "../../envs/report.yaml"
+    params:
+        spec=lambda w: plan.bands_params(w.bands),
+    shell:
+        "python workflow/scripts/bands.py --spec {params.spec:q} --output results/{wildcards.bands} 2>&1 | tee {log}"

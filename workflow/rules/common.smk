@@ -44,6 +44,7 @@ wildcard_constraints:
     table=one_of("tables"),
     figure=one_of("figures"),
     statistics=one_of("statistics"),
+    bands=one_of("bands"),
 
 
 def run_of(wildcards):
