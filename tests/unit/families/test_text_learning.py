@@ -106,16 +106,6 @@ def test_instructuie_learns_fifty_real_sentences(real: Any, tmp_path: Path) -> N
 
 @pytest.mark.shared
 @pytest.mark.slow
-def test_instructuie_learns_fifty_real_sentences(real: Any, tmp_path: Path) -> None:
-    sentences, types = real
-    form = {"name": "instructuie"}
-    folder = tiny_text.build(tmp_path / "t5", "seq2seq", sentences, types, size=128, form=form)
-    job = tiny_text.job(folder, "seq2seq", types, {**TRAIN, "epochs": 30, "lr": 3e-3}, form=form, batch_size=25)
-    assert learned(job, sentences, tmp_path) >= 0.95
-
-
-@pytest.mark.shared
-@pytest.mark.slow
 def test_adapters_and_label_tokens_learn_fifty_real_sentences(real: Any, tmp_path: Path) -> None:
     """The backbone is random and frozen; the adapters and the rows of the eight labels are all that is trained."""
     sentences, types = real
