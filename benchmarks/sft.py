@@ -40,6 +40,7 @@ from trl import SFTConfig, SFTTrainer
 from fewtable.files import write_json
 from fewtable.random_tokenizers import byte_tokenizer
 from fewtable.training.loop import Loop, LoopOptions, train
+from fewtable.training.packing import apart
 from fewtable.training.sft import Pair, Row, causal_loss, seq2seq_loss
 from fewtable.training.weights import adapted
 
@@ -116,9 +117,9 @@ def causal(data: list[Pair], steps: int) -> dict[str, Callable[[], list[float]]]
     base = LlamaForCausalLM(config)
 
     def mine() -> list[float]:
-        with adapted(base, LORA, 1, None) as model:
+        with adapted(base, LORA, 1, None) as model, apart(base):
             written = [Row(p.prompt + p.answer, (False,) * len(p.prompt) + (True,) * len(p.answer)) for p in data]
-            return ours(model, causal_loss(base, 0, autocast=False), written, steps)
+            return ours(model, causal_loss(base, autocast=False), written, steps)
 
     def theirs() -> list[float]:
         with adapted(base, LORA, 1, None) as model:

@@ -69,6 +69,10 @@ class TextSession(ABC):
         """Return the loss of ``model``."""
 
     @abstractmethod
+    def split(self, rows: Sequence[Any]) -> Sequence[Sequence[Any]]:
+        """Return the rows of a step as its forwards: no more tokens in each than ``device_batch`` of the longest."""
+
+    @abstractmethod
     def save(self, model: Any, folder: Path) -> None:
         """Write the trained weights."""
 
@@ -95,7 +99,7 @@ class TextSession(ABC):
             )
         with self.start(fit) as model:
             loop = Loop(self._options, fit.seed, fit.log, fit.checkpoint, self._device_batch, SAVE_EVERY)
-            train(model, rows, self.loss(model), loop)
+            train(model, rows, self.loss(model), loop, self.split)
             self.save(model, fit.model)
             if self.labels:
                 write_labels(fit.model, self.labels, model.config)

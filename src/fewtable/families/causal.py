@@ -80,9 +80,18 @@ class _Session(TextSession):
         decode = self.tokenizer.batch_decode
         return [decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) for ids in found]
 
-    def start(self, fit: Fit) -> AbstractContextManager[Any]:
+    @contextmanager
+    def start(self, fit: Fit) -> Iterator[Any]:
+        from fewtable.training.packing import apart
+
         lora = self._train.lora
-        return self._start_full(fit) if lora is None else self._start_adapters(fit, lora)
+        own = self._start_full(fit) if lora is None else self._start_adapters(fit, lora)
+        with own as model, apart(self._inner(model)):
+            yield model
+
+    def _inner(self, model: Any) -> Any:
+        """Return the transformers model below the adapters."""
+        return model.get_base_model() if self._train.lora else model
 
     @contextmanager
     def _start_adapters(self, fit: Fit, lora: Lora) -> Iterator[Any]:
@@ -120,9 +129,13 @@ class _Session(TextSession):
     def loss(self, model: Any) -> Loss[Row]:
         from fewtable.training.sft import causal_loss
 
-        plain = model.get_base_model() if self._train.lora else model
         autocast = self._train.lora is None and self.spec.dtype == "bfloat16"
-        return causal_loss(plain, self.tokenizer.eos_token_id, autocast=autocast)
+        return causal_loss(self._inner(model), autocast=autocast)
+
+    def split(self, rows: Sequence[Row]) -> Sequence[Sequence[Row]]:
+        from fewtable.training.packing import packs
+
+        return packs(rows, self._device_batch)
 
     def save(self, model: Any, folder: Path) -> None:
         from fewtable.training.labels import save_rows

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from fewtable.decoding.generate import Generation, generate
+from fewtable.decoding.generate import Generation, generate, layout
 from fewtable.errors import ConfigError
 from fewtable.families._text import TextSession, cut
 from fewtable.families.base import Fit, Job
@@ -77,6 +77,9 @@ class _Session(TextSession):
         from fewtable.training.sft import seq2seq_loss
 
         return seq2seq_loss(model, self.tokenizer.pad_token_id, autocast=self.spec.dtype == "bfloat16")
+
+    def split(self, rows: Sequence[Pair]) -> Sequence[Sequence[Pair]]:
+        return [[rows[i] for i in part] for part in layout([len(row.prompt) for row in rows], self._device_batch)]
 
     def save(self, model: Any, folder: Path) -> None:
         from fewtable.training.weights import save_model

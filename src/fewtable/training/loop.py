@@ -98,6 +98,7 @@ def train(
     examples: Sequence[E],
     loss: Callable[[Sequence[E]], tuple[torch.Tensor, float]],
     loop: Loop,
+    split: Callable[[Sequence[E]], Sequence[Sequence[E]]] | None = None,
 ) -> int:
     """Train the parameters of ``model`` that require a gradient, with AdamW.
 
@@ -107,6 +108,7 @@ def train(
         loss: gives for some examples the **sum** of their losses and its weight (labelled tokens, examples).
             A step's loss is the sum over its batch divided by the batch's weight, however the batch is split.
         loop: hyper-parameters and surroundings.
+        split: says which examples of a batch make a forward together; None: ``device_batch`` in a row.
 
     Returns:
         The number of steps made in all, those before a resume among them.
@@ -131,7 +133,7 @@ def train(
         lr = rate(options, step, total)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        value = _gradients(batch, loss, trained, loop.device_batch)
+        value = _gradients(split(batch) if split else slices(batch, loop.device_batch), loss, trained)
         if not math.isfinite(value):
             raise ConfigError(f"the loss is {value} at step {step + 1}", where="train", fix="lower train.lr")
         if options.clip is not None:
@@ -156,16 +158,20 @@ def _adamw(trained: dict[str, torch.nn.Parameter], weight_decay: float) -> torch
     return torch.optim.AdamW([g for g in groups if g["params"]])
 
 
+def slices(batch: Sequence[E], size: int) -> list[Sequence[E]]:
+    """Return the examples of a batch, ``size`` at a time."""
+    return [batch[start : start + size] for start in range(0, len(batch), size)]
+
+
 def _gradients(
-    batch: Sequence[E],
+    parts: Sequence[Sequence[E]],
     loss: Callable[[Sequence[E]], tuple[torch.Tensor, float]],
     trained: dict[str, torch.nn.Parameter],
-    size: int,
 ) -> float:
-    """Leave the gradient of the batch's weighted mean on the parameters; return that mean."""
+    """Leave the gradient of the parts' weighted mean on the parameters; return that mean."""
     total = weight = 0.0
-    for start in range(0, len(batch), size):
-        part, heavy = loss(batch[start : start + size])
+    for examples in parts:
+        part, heavy = loss(examples)
         part.backward()  # type: ignore[no-untyped-call]
         total += float(part.detach())
         weight += heavy

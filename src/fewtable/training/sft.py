@@ -10,8 +10,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from fewtable.decoding.generate import pad
-from fewtable.errors import ConfigError
 from fewtable.training.device import precision
+from fewtable.training.packing import joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,9 @@ class Row:
 
     ids: tuple[int, ...]
     learned: tuple[bool, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,28 +37,27 @@ R = TypeVar("R")
 Loss = Callable[[Sequence[R]], tuple[torch.Tensor, float]]
 """Examples -> the sum of the answer tokens' negative log-likelihoods in nats, and the number of answer tokens."""
 
-RESCALED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
-"""Config keys of models that change the head's logits, which ``causal_loss`` would not see."""
 
+def causal_loss(model: Any, *, autocast: bool) -> Loss[Row]:
+    """Return the loss of a decoder-only model that reads rows ``apart``; its head sees answer positions only.
 
-def causal_loss(model: Any, filler: int, *, autocast: bool) -> Loss[Row]:
-    """Return the loss of a decoder-only model; the head is computed at answer positions only.
-
-    Padding is masked by attention and never by id, so that an end token that also pads is still learned.
-
-    Raises:
-        ConfigError: the model rescales its logits.
+    Nothing is padded, so that an end token that also pads is still learned. A row's first token has nothing before it
+    and is never learned.
     """
-    if found := [k for k in RESCALED if getattr(model.config, k, None) not in (None, 1, 1.0)]:
-        raise ConfigError(f"backbones with '{found[0]}' cannot be trained", fix="use another causal backbone")
 
     def loss(rows: Sequence[Row]) -> tuple[torch.Tensor, float]:
-        ids, mask = (t.to(model.device) for t in pad([r.ids for r in rows], filler, left=False))
-        answers = pad([r.learned for r in rows], 0, left=False)[0].bool().to(model.device)
+        ids, positions = (t.to(model.device) for t in joined([row.ids for row in rows]))
+        answers = torch.tensor([yes and place > 0 for row in rows for place, yes in enumerate(row.learned)])
+        answers = answers.nonzero()[:, 0].to(model.device)
         with precision(model.device, autocast=autocast):
-            hidden = model.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-            logits = model.get_output_embeddings()(hidden[:, :-1][answers[:, 1:]])
-        return cross_entropy(logits.float(), ids[answers], reduction="sum"), float(answers.sum())
+            logits = model(
+                input_ids=ids,
+                position_ids=positions,
+                logits_to_keep=answers - 1,
+                use_cache=False,
+                lengths=[len(row) for row in rows],
+            ).logits[0]
+        return cross_entropy(logits.float(), ids[0, answers], reduction="sum"), float(len(answers))
 
     return loss
 

@@ -21,6 +21,7 @@ from fewtable.families import causal, seq2seq
 from fewtable.formats.base import Example
 from fewtable.predictions import entity_types, make_format
 from fewtable.registry import Registry
+from fewtable.training.packing import apart
 from fewtable.training.sft import Pair, causal_loss, seq2seq_loss
 from fewtable.training.weights import adapted
 
@@ -65,7 +66,8 @@ def test_causal_loss_is_that_of_the_answer_tokens_alone(folders: dict[str, Path]
     model = session(folders, "causal")._load(folders["causal"], "float32")
     rows = [tiny_text.row((5, 6, 7), (8, 1)), tiny_text.row((4,), (9, 3, 1))]
     with torch.no_grad():
-        total, tokens = causal_loss(model, 0, autocast=False)(rows)
+        with apart(model):
+            total, tokens = causal_loss(model, autocast=False)(rows)
         expected = 0.0
         for row in rows:
             logits = model(input_ids=torch.tensor([row.ids])).logits[0]
@@ -90,16 +92,19 @@ def test_seq2seq_loss_is_transformers_own_sum(folders: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_accumulation_gives_the_same_gradient(folders: dict[str, Path], kind: str) -> None:
+def test_accumulation_gives_the_same_gradient(folders: dict[str, Path], tmp_path: Path, kind: str) -> None:
     made = session(folders, kind, lora=None) if kind == "causal" else session(folders, kind)
-    model = made._load(folders[kind], "float32")
     rows = tiny_text.rows(made, TASK)
     grads = []
-    for size in (3, 1):
-        model.zero_grad()
-        parts = [made.loss(model)(rows[i : i + size]) for i in range(0, 3, size)]
-        (sum(p for p, _ in parts) / sum(n for _, n in parts)).backward()
-        grads.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+    with made.start(tiny_text.fit(tmp_path)) as model:
+        for size in (3, 1):
+            model.zero_grad()
+            made._device_batch = size
+            split = made.split(rows)
+            assert len(split) == 3 // size and sorted(map(id, rows)) == sorted(id(r) for part in split for r in part)
+            parts = [made.loss(model)(part) for part in split]
+            (sum(p for p, _ in parts) / sum(n for _, n in parts)).backward()
+            grads.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
     assert all(torch.allclose(grads[0][n], grads[1][n], atol=1e-6) for n in grads[0])
 
 

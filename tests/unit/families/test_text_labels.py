@@ -102,7 +102,7 @@ def test_rows_beside_a_backbone_are_rows_of_a_grown_model(
         base = model.get_base_model()
         base.get_input_embeddings().rows.copy_(matrices(grown)[0][first : first + 2])
         base.get_output_embeddings().rows.copy_(matrices(grown)[1][first : first + 2])
-        total, tokens = causal_loss(base, 0, autocast=False)(rows)
+        total, tokens = causal_loss(base, autocast=False)(rows)
     assert tokens == 5
     assert float(total) == pytest.approx(expected, rel=1e-5)
 

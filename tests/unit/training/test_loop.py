@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from fewtable.errors import ConfigError
-from fewtable.training.loop import Loop, LoopOptions, _gradients, batches, rate, total_steps, train
+from fewtable.training.loop import Loop, LoopOptions, _gradients, batches, rate, slices, total_steps, train
 
 Example = tuple[list[float], list[float]]
 EXAMPLES: list[Example] = [([float(i % 5), 1.0], [float(i % 3)] * (1 + i % 4)) for i in range(11)]
@@ -99,7 +99,7 @@ def test_the_gradient_is_that_of_the_mean_over_tokens() -> None:
     y = torch.tensor([t for _, targets in EXAMPLES for t in targets])
     mean = ((model(x)[:, 0] - y) ** 2).mean()
     expected = torch.autograd.grad(mean, list(model.parameters()))
-    value = _gradients(EXAMPLES, token_loss(model), dict(model.named_parameters()), size=3)
+    value = _gradients(slices(EXAMPLES, 3), token_loss(model), dict(model.named_parameters()))
     assert value == pytest.approx(float(mean.detach()))
     torch.testing.assert_close([p.grad for p in model.parameters()], list(expected))
 
