@@ -55,12 +55,16 @@ def _from_hub(source: HubText) -> Iterator[str]:
             data_files=files,
             streaming=True,
         )
-        for number, row in enumerate(rows):
+        for number, row in enumerate(rows, 1):
             yield _text(row, source.column, f"{where}, row {number}")
     except DataError:
         raise
     except Exception as error:  # the library raises errors of many kinds, from those of the network to its own
-        raise DataError(f"{type(error).__name__}: {error}"[:300], where=where) from None
+        raise DataError(
+            f"{type(error).__name__}: {error}"[:300],
+            where=where,
+            fix="run where the hub can be reached, or name a copy of yours under 'file'",
+        ) from None
 
 
 def _from_file(path: Path, column: str) -> Iterator[str]:

@@ -42,8 +42,9 @@ def test_a_column_of_a_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="there is no 'body'") as caught:
         read(path, "body")
     assert caught.value.fix == "name another 'column'; there are text, n"
-    with pytest.raises(DataError, match="'n' holds no text"):
+    with pytest.raises(DataError, match="'n' holds no text") as caught:
         read(path, "n")
+    assert caught.value.where == (f"{path}, row 1" if name.endswith(".parquet") else f"{path}:1")
 
 
 def test_zstandard_of_several_frames(tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_the_hub_is_streamed(repository: Path) -> None:
 def test_a_hub_that_fails_is_named(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="there is no 'body'") as caught:
         hub(repository, column="body")
-    assert caught.value.where == f"hub {repository}@{'0' * 40}, row 0"
+    assert caught.value.where == f"hub {repository}@{'0' * 40}, row 1"
     with pytest.raises(DataError) as caught:
         hub(repository / "none")
     assert caught.value.where == f"hub {repository}/none@{'0' * 40}"
