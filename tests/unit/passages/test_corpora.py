@@ -110,6 +110,6 @@ def test_open_sentences_hold_enough_and_no_test_sentence(plan: Plan, mirror: Pat
         write_sentences(path, sentences(source.dataset.name, source.dataset.split))
     everything = corpus.model_copy(update={"tokens": "words", "passages": 10**6, "max_tokens": 48})
     kept, tally = build(everything, tmp_path, words)
-    assert tally["kept"] > 15_000 > corpus.passages == 5000
+    assert tally["kept"] > 15_000 > corpus.passages >= 2500
     tests = {s.text.lower() for d in ("crossner-ai", "mit-restaurant") for s in sentences(d, "test")}
     assert not tests & {passage.text.lower() for passage in kept}
