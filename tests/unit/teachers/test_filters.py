@@ -35,6 +35,7 @@ def test_what_is_kept() -> None:
         (("Ann", "人物"), "non-english"),
         (("Berlin", "city"), "not-in-passage"),
         (("Jean Paul", "person"), "not-in-passage"),
+        (("Jean - Paul", "person"), "not-in-passage"),
         (("nnabel", "person"), "not-at-word-boundaries"),
         (("ew York", "city"), "not-at-word-boundaries"),
     ],
