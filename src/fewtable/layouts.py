@@ -30,6 +30,8 @@ class RowSpec(Spec):
     backbone: Name
     backbones: dict[Name, Name] = Field(default_factory=dict)
     """Dataset -> backbone, where a row changes its backbone with the dataset (cased or uncased BERT)."""
+    setting: Name | None = None
+    """In place of the columns' own: a row that learns from train beside rows that see none of it."""
     baseline: Name | None = None
     """A method whose cell on the same column and backbone is taken off the row's: the gain (of a transfer, say)."""
     note: str | None = None
@@ -45,6 +47,15 @@ class ColumnSpec(Spec):
     setting: Name
     metric: Metric | None = None
     """In place of the table's own."""
+
+
+class AverageSpec(Spec):
+    """A column of means over columns, which stands after the last of them."""
+
+    id: Name
+    title: str
+    group: str = ""
+    columns: Annotated[tuple[Name, ...], Field(min_length=1)]
 
 
 def metric_key(metric: Metric) -> str:
@@ -67,7 +78,7 @@ def check_ids(kind: str, given: Iterable[str], known: Iterable[Any]) -> None:
 def cell_key(row: RowSpec, column: ColumnSpec) -> str:
     """Return DATASET/SETTING/METHOD/BACKBONE of the cell where a row and a column meet."""
     backbone = row.backbones.get(column.dataset, row.backbone)
-    return f"{column.dataset}/{column.setting}/{row.method}/{backbone}"
+    return f"{column.dataset}/{row.setting or column.setting}/{row.method}/{backbone}"
 
 
 def baseline_key(row: RowSpec, column: ColumnSpec) -> str | None:
@@ -92,24 +103,43 @@ class TableSpec(Spec):
     metric: Metric = "strict"
     rows: tuple[RowSpec, ...]
     columns: tuple[ColumnSpec, ...]
+    averages: tuple[AverageSpec, ...] = ()
     printed: PrintedSpec | None = None
     compare: tuple[tuple[Name, Name], ...] = ()
     """Pairs of row ids whose difference is tested (paired randomisation, Holm over the table)."""
 
     @model_validator(mode="after")
     def _ids(self) -> TableSpec:
-        for kind, parts in (("row", self.rows), ("column", self.columns)):
-            ids = [part.id for part in parts]
+        columns = [*(column.id for column in self.columns), *(average.id for average in self.averages)]
+        for kind, ids in (("row", [row.id for row in self.rows]), ("column", columns)):
             if twice := sorted({name for name in ids if ids.count(name) > 1}):
                 raise ValueError(f"two {kind}s have the id '{twice[0]}'")
+        for average in self.averages:
+            check_ids("column", average.columns, self.columns)
+            if len({self.metric_of(column) for column in self.columns if column.id in average.columns}) > 1:
+                raise ValueError(f"'{average.id}' is the average of different metrics")
         if self.printed:
             for values in (self.printed.values, self.printed.gains):
                 check_ids("row", values, self.rows)
-                check_ids("column", chain(*values.values()), self.columns)
+                check_ids("column", chain(*values.values()), self.shown)
         check_ids("row", chain(*self.compare), self.rows)
         if self.compare and self.metric in STRINGS:
             raise ValueError(f"'compare' tests spans, and metric '{self.metric}' counts strings")
         return self
+
+    def metric_of(self, column: ColumnSpec) -> Metric:
+        """Return the metric that a column shows."""
+        return column.metric or self.metric
+
+    @property
+    def shown(self) -> tuple[ColumnSpec | AverageSpec, ...]:
+        """All columns from left to right, averages among them."""
+        ids = [column.id for column in self.columns]
+        last = {average.id: max(map(ids.index, average.columns)) for average in self.averages}
+        shown: list[ColumnSpec | AverageSpec] = []
+        for place, column in enumerate(self.columns):
+            shown += [column, *(average for average in self.averages if last[average.id] == place)]
+        return tuple(shown)
 
     @property
     def cells(self) -> dict[str, str]:
@@ -128,7 +158,7 @@ PARTS = ("dataset", "setting", "method", "backbone")
 
 
 class PartSpec(Spec):
-    """A panel, a series or a point of the x axis: a title and its share of the four names of a cell."""
+    """A panel, a series or a point: a title and its share of the four names of a cell."""
 
     id: Name
     title: str
@@ -143,6 +173,33 @@ class PartSpec(Spec):
         return self.model_dump(include=set(PARTS), exclude_none=True)
 
 
+class SeriesSpec(PartSpec):
+    """A series; it may show differences."""
+
+    baseline: Name | None = None
+    """A method whose cell on the same dataset, setting and backbone is taken off."""
+
+
+class PointSpec(PartSpec):
+    """A point of the x axis, or a row; it may be made of several datasets."""
+
+    datasets: tuple[Name, ...] = ()
+    """Datasets whose cells make one number, in place of ``dataset``."""
+    number: Literal["mean", "agreement"] = "mean"
+    """Of several datasets: the mean, or how much the entities agree that were found in them. They are then the same
+    sentences, with types in other words."""
+    group: str = ""
+    """What a row is coloured by, where there is one series."""
+
+    @model_validator(mode="after")
+    def _several(self) -> PointSpec:
+        if self.dataset and self.datasets:
+            raise ValueError("a point has 'dataset' or 'datasets'")
+        if self.number == "agreement" and len(self.datasets) < 2:
+            raise ValueError("an agreement is that of two datasets or more")
+        return self
+
+
 class FigurePrintedSpec(Spec):
     """Values printed in a paper, by panel, series and point."""
 
@@ -155,15 +212,16 @@ class FigureSpec(Spec):
 
     title: str
     caption: str = ""
-    kind: Literal["lines", "bars"]
+    kind: Literal["lines", "bars", "rows"]
+    """``rows`` are bars that lie, the points one below the other, for long titles."""
     metric: Metric = "strict"
     behind: Metric | None = None
     """A metric whose bar stands behind that of ``metric``, in a light colour."""
     x: str
-    """The title of the x axis."""
+    """The title of the x axis: what the points are, or of rows what the values are."""
     panels: Annotated[tuple[PartSpec, ...], Field(min_length=1)]
-    series: Annotated[tuple[PartSpec, ...], Field(min_length=1, max_length=8)]
-    points: Annotated[tuple[PartSpec, ...], Field(min_length=1)]
+    series: Annotated[tuple[SeriesSpec, ...], Field(min_length=1, max_length=8)]
+    points: Annotated[tuple[PointSpec, ...], Field(min_length=1)]
     printed: FigurePrintedSpec | None = None
 
     @model_validator(mode="after")
@@ -171,7 +229,7 @@ class FigureSpec(Spec):
         if self.behind and self.kind != "bars":
             raise ValueError("'behind' is for bars")
         for parts in product(self.panels, self.series, self.points):
-            given = [name for part in parts for name in part.names]
+            given = [name for part in parts for name in part.names] + ["dataset"] * bool(parts[-1].datasets)
             for name in PARTS:
                 if given.count(name) != 1:
                     place = "/".join(part.id for part in parts)
@@ -190,11 +248,25 @@ class FigureSpec(Spec):
 
     @property
     def cells(self) -> dict[str, str]:
-        """Place (``panel/series/point``) -> cell key."""
-        places = {}
-        for parts in product(self.panels, self.series, self.points):
-            names = {name: value for part in parts for name, value in part.names.items()}
-            places["/".join(part.id for part in parts)] = "/".join(names[name] for name in PARTS)
+        """Place -> cell key; a place is ``panel/series/point`` with what its number is made of (see ``made_of``)."""
+        return {f"{place}{more}": key for place, keys in self.made_of.items() for more, key in keys.items()}
+
+    @property
+    def made_of(self) -> dict[str, dict[str, str]]:
+        """``panel/series/point`` -> the cells that its number is made of.
+
+        Their keys are named ``""``, or ``/DATASET`` where there are several datasets; those of a baseline
+        ``/baseline`` or ``/DATASET/baseline``.
+        """
+        places: dict[str, dict[str, str]] = {}
+        for panel, series, point in product(self.panels, self.series, self.points):
+            names = panel.names | series.names | point.names
+            keys = places.setdefault(f"{panel.id}/{series.id}/{point.id}", {})
+            for dataset in point.datasets or (names["dataset"],):
+                more = f"/{dataset}" if point.datasets else ""
+                for name, method in (("", names["method"]), ("/baseline", series.baseline)):
+                    if method:
+                        keys[more + name] = f"{dataset}/{names['setting']}/{method}/{names['backbone']}"
         return places
 
 

@@ -187,6 +187,9 @@ class QuerySpec(Spec):
 
     split: Name = "test"
     limit: Annotated[int, Field(ge=1)] | None = None
+    pairs: Annotated[int, Field(ge=1)] | None = None
+    """Most pairs of a sentence and a type. Whole sentences are drawn, so that methods with one question for all types are
+    asked the same."""
 
 
 class DrawSpec(Spec):
@@ -204,8 +207,8 @@ class DrawSpec(Spec):
 
     @model_validator(mode="after")
     def _apart(self) -> DrawSpec:
-        if self.episodic and self.query.limit:
-            raise ValueError("query.limit is for fixed query splits; in episodes sampler.q says how many")
+        if self.episodic and (self.query.limit or self.query.pairs):
+            raise ValueError("query.limit and query.pairs are for fixed splits; in episodes sampler.q says how many")
         if not self.episodic and self.sampler.rule != "none" and self.support == self.query.split:
             raise ValueError(f"support and query are the same split '{self.support}'")
         return self

@@ -9,7 +9,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from fewtable.figures.build import Figure, Mark
-from fewtable.layouts import Metric, PartSpec
+from fewtable.layouts import FigureSpec, Metric, PartSpec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +31,10 @@ METRICS: dict[Metric, str] = {
 }
 GROUP = 0.84
 """Share of the room between two points that a group of bars takes."""
+ROW = 0.15, 0.055
+"""Inches of height of a row: of its title, and of each bar more than two."""
+SPREAD: dict[str, Any] = {"ecolor": "#222222", "elinewidth": 0.7, "capsize": 1.2, "capthick": 0.6, "zorder": 4}
+"""How a bar's deviation is drawn."""
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 7.5,
@@ -73,15 +77,17 @@ def draw(figure: Figure, form: Literal["svg", "png"]) -> bytes:
 
     spec = figure.spec
     with _style():
-        height = PANEL * len(spec.panels) + 0.75
+        height = (_rows_height(spec) if spec.kind == "rows" else PANEL) * len(spec.panels) + 0.75
         canvas = Canvas(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
         FigureCanvasAgg(canvas)
         axes = canvas.subplots(len(spec.panels), 1, sharex=True, squeeze=False)[:, 0]
         for panel, area in zip(spec.panels, axes, strict=True):
-            (_bars if spec.kind == "bars" else _lines)(figure, panel, area)
+            {"bars": _bars, "lines": _lines, "rows": _rows}[spec.kind](figure, panel, area)
             area.set_title(panel.title, loc="left", fontweight="bold", pad=3)
-            area.set_ylabel(f"{METRICS[spec.metric]} (%)")
-        axes[-1].set_xticks(range(len(spec.points)), [point.title for point in spec.points])
+            if spec.kind != "rows":
+                area.set_ylabel(f"{METRICS[spec.metric]} (%)")
+        if spec.kind != "rows":
+            axes[-1].set_xticks(range(len(spec.points)), [point.title for point in spec.points])
         axes[-1].set_xlabel(spec.x)
         handles = _legend(figure)
         canvas.legend(handles=handles, loc="outside upper center", ncols=_columns(handles), frameon=False)
@@ -148,19 +154,46 @@ def _bars(figure: Figure, panel: PartSpec, area: Axes) -> None:
             # The error bars of both metrics beside each other: they may lie at the same height.
             aside = [x + width * 0.16 * (1 if back else -1) * (len(spec.metrics) > 1) for x in xs]
             means, sds = [_mean(mark) for mark in marks], [_sd(mark) for mark in marks]
-            style: dict[str, Any] = {
-                "ecolor": "#222222",
-                "elinewidth": 0.7,
-                "capsize": 1.2,
-                "capthick": 0.6,
-                "zorder": 4,
-            }
-            area.errorbar(aside, means, sds, fmt="none", **style)
+            area.errorbar(aside, means, sds, fmt="none", **SPREAD)
             printed = [_number(mark.printed[0]) for mark in marks]
             area.plot(xs, printed, "_", color="black", ms=4.5, mew=0.9, zorder=5)
     area.set_ylim(0, 100)
     area.set_xlim(-0.55, len(spec.points) - 0.45)
     area.tick_params(axis="x", length=0)
+
+
+def _rows_height(spec: FigureSpec) -> float:
+    return len(spec.points) * (ROW[0] + ROW[1] * max(0, len(spec.series) - 2))
+
+
+def _rows(figure: Figure, panel: PartSpec, area: Axes) -> None:
+    spec = figure.spec
+    groups = _groups(spec)
+    width = GROUP / len(spec.series)
+    for index, one in enumerate(spec.series):
+        marks = figure.line(panel.id, one.id, spec.metric)
+        ys = [y + width * (index - (len(spec.series) - 1) / 2) for y in range(len(marks))]
+        bars = area.barh(ys, [_mean(mark) for mark in marks], width * 0.92)
+        for bar, mark, point in zip(bars, marks, spec.points, strict=True):
+            bar.update(_bar_style(groups.index(point.group) if groups else index, False))
+            bar.set_gid(f"{panel.id}.{one.id}.{mark.point}.{spec.metric}")
+        area.errorbar([_mean(m) for m in marks], ys, xerr=[_sd(m) for m in marks], fmt="none", **SPREAD)
+        area.plot([_number(mark.printed[0]) for mark in marks], ys, "|", color="black", ms=4, mew=0.9, zorder=5)
+    area.set_yticks(range(len(spec.points)), [point.title for point in spec.points])
+    area.set_ylim(len(spec.points) - 0.45, -0.55)  # the first row on top
+    if any(one.baseline for one in spec.series):
+        area.axvline(0, color="#444444", lw=0.6, zorder=4)
+    else:
+        area.set_xlim(0, 100)
+    area.tick_params(axis="y", length=0)
+    area.grid(axis="y", visible=False)
+    area.grid(axis="x", visible=True)
+
+
+def _groups(spec: FigureSpec) -> list[str]:
+    """Return the groups of points that colour the rows; none where the series do."""
+    named = list(dict.fromkeys(point.group for point in spec.points))
+    return named if spec.kind == "rows" and len(spec.series) == 1 and any(named) else []
 
 
 def _line_style(index: int) -> dict[str, Any]:
@@ -192,8 +225,10 @@ def _legend(figure: Figure) -> list[Any]:
         ]
         shown: dict[str, Any] = {"marker": "o", "ls": "", "mfc": "none", "mec": "#666666", "mew": 0.7, "ms": 5.6}
     else:
-        handles = [Patch(label=one.title, **_bar_style(index, False)) for index, one in enumerate(spec.series)]
-        shown = {"marker": "_", "ls": "", "color": "black", "ms": 7, "mew": 0.9}
+        titles = _groups(spec) or [one.title for one in spec.series]
+        handles = [Patch(label=title, **_bar_style(index, False)) for index, title in enumerate(titles)]
+        marker = "|" if spec.kind == "rows" else "_"
+        shown = {"marker": marker, "ls": "", "color": "black", "ms": 7, "mew": 0.9}
     if spec.behind:
         handles.append(
             Patch(label=f"full bar: {METRICS[spec.behind]}", facecolor="#CFCFCF", edgecolor="#666666", lw=0.4)

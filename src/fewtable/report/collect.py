@@ -138,14 +138,12 @@ def collect(tables: Iterable[Mapping[str, Any]], results: Path) -> Contents:
         table = from_params(params, cells.values(), results)
         built.append(table)
         for column in table.spec.columns:
-            place = (column.dataset, column.setting)
-            view = columns.setdefault(place, ColumnView(full_title(column), *place))
-            known = {cell.key for cell in view.cells}
             for row in table.spec.rows:
                 key = cell_key(row, column)
-                if key in table.cells and key not in known:
+                place = (column.dataset, row.setting or column.setting)
+                view = columns.setdefault(place, ColumnView(full_title(column), *place))
+                if key in table.cells and all(cell.key != key for cell in view.cells):
                     view.cells.append(_view(key, row.title, table.cells[key], results, reader))
-                    known.add(key)
     return Contents(tuple(built), tuple(view for view in columns.values() if view.cells))
 
 

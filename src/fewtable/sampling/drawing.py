@@ -85,7 +85,7 @@ def draw_all(
     if unseen:
         pool = Pool(support, [name for name in types if name not in unseen])
     drawer = RULES[spec.sampler.rule](pool, spec.sampler)
-    asked = [] if spec.episodic else _asked(query, spec.query, dataset)
+    asked = [] if spec.episodic else _asked(query, spec.query, dataset, len(types))
     samples = [_sample(spec, dataset, types, pool, drawer, asked, number) for number in draws]
     for sample in samples if unseen else ():
         sample.header["unseen"] = unseen
@@ -130,13 +130,17 @@ def _unseen(pool: Pool, query: Sequence[Sentence]) -> list[str]:
     return sorted(absent & {e.type for s in query for e in s.entities}) if absent else []
 
 
-def _asked(query: Sequence[Sentence], spec: QuerySpec, dataset: str) -> list[str]:
-    """Return the query ids: all, or the same random part for every draw; a smaller part lies in a larger one."""
+def _asked(query: Sequence[Sentence], spec: QuerySpec, dataset: str, types: int) -> list[str]:
+    """Return the query ids: all, or the same random part for every draw; a smaller part lies in a larger one.
+
+    UniversalNER (section 5.1) draws pairs of a sentence and a type; here a sentence comes with all types.
+    """
     ids = sorted(sentence.id for sentence in query)
-    if spec.limit is None or spec.limit >= len(ids):
+    most = min(spec.limit or len(ids), max(1, spec.pairs // max(1, types)) if spec.pairs else len(ids))
+    if most >= len(ids):
         return ids
     Random(stable_seed("query", dataset, spec.split)).shuffle(ids)
-    return sorted(ids[: spec.limit])
+    return sorted(ids[:most])
 
 
 def _seed(spec: DrawSpec, dataset: str, number: int) -> int:

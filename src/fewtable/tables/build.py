@@ -5,11 +5,22 @@ from __future__ import annotations
 import string
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from fewtable.files import read_json
-from fewtable.layouts import ColumnSpec, RowSpec, TableSpec, baseline_key, cell_key, metric_key
+from fewtable.layouts import (
+    AverageSpec,
+    ColumnSpec,
+    Printed,
+    RowSpec,
+    TableSpec,
+    baseline_key,
+    cell_key,
+    metric_key,
+)
 from fewtable.registry import validate
 from fewtable.tables.lines import lines
 from fewtable.tables.model import REMARKS, CellFile, Entry, Table, Value, apart, measured
@@ -47,6 +58,8 @@ def build(
     entries = {
         (row.id, column.id): _entry(spec, row, column, by_key, blocked) for row in spec.rows for column in spec.columns
     }
+    for row, average in product(spec.rows, spec.averages):
+        entries[row.id, average.id] = _average(spec, row, average, entries)
     _mark_best(spec, entries)
     marks, footnotes = _footnotes(spec, entries, blocked, notes)
     tested = comparisons(spec, entries, by_key, results) if results else ()
@@ -75,9 +88,8 @@ def _entry(
     cells: Mapping[str, CellFile],
     blocked: Mapping[str, str],
 ) -> Entry:
-    key, metric = cell_key(row, column), metric_key(column.metric or spec.metric)
-    values = spec.printed.values if spec.printed else {}
-    printed, printed_sd = values.get(row.id, {}).get(column.id, (None, None))
+    key, metric = cell_key(row, column), metric_key(spec.metric_of(column))
+    printed, printed_sd = _printed(spec, row, column)
     gain_printed = spec.printed.gains.get(row.id, {}).get(column.id) if spec.printed else None
     entry = Entry(key, "missing", metric, printed=printed, printed_sd=printed_sd, gain_printed=gain_printed)
     value = measured(cells.get(key), metric)
@@ -91,6 +103,23 @@ def _entry(
     return replace(entry, delta=delta, gain=_gain(value, cells.get(baseline_key(row, column) or ""), metric))
 
 
+def _printed(spec: TableSpec, row: RowSpec, column: ColumnSpec | AverageSpec) -> Printed:
+    values = spec.printed.values if spec.printed else {}
+    return values.get(row.id, {}).get(column.id, (None, None))
+
+
+def _average(spec: TableSpec, row: RowSpec, average: AverageSpec, entries: Mapping[tuple[str, str], Entry]) -> Entry:
+    """Return the mean of a row's values in the averaged columns; without a value where one of them has none."""
+    averaged = [entries[row.id, column] for column in average.columns]
+    printed, printed_sd = _printed(spec, row, average)
+    entry = Entry("", "missing", averaged[0].metric, printed=printed, printed_sd=printed_sd)
+    means = [one.main.mean for one in averaged if one.main]
+    if len(means) < len(averaged):
+        return entry
+    mean = fmean(means)
+    return replace(entry, status="ok", value=Value(mean), delta=None if printed is None else mean - printed)
+
+
 def _gain(value: Value, baseline: CellFile | None, metric: str) -> float | None:
     base = measured(baseline, metric)
     if base is None or baseline is None or apart(baseline.get("flags") or ()):
@@ -100,7 +129,7 @@ def _gain(value: Value, baseline: CellFile | None, metric: str) -> float | None:
 
 def _mark_best(spec: TableSpec, entries: dict[tuple[str, str], Entry]) -> None:
     """Mark the best value of every column with two or more values, ties (as printed) together."""
-    for column in spec.columns:
+    for column in spec.shown:
         shown = {
             row.id: round(entry.main.mean, 1)
             for row in spec.rows
@@ -142,6 +171,8 @@ def _notes(
     for row in spec.rows:
         yield from ((row.id, text.strip()) for text in (notes.get(row.method), row.note) if text)
     for (row_id, column), entry in entries.items():
+        if not entry.key:  # an average says nothing that its cells do not
+            continue
         place = f"{row_id}/{column}"
         yield from ((place, remark(flag)) for flag in entry.flags if flag not in entry.apart)
         if entry.apart:

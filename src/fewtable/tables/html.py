@@ -64,9 +64,11 @@ FRAGMENT = """\
 {{- gain(entry.gain) }}
 {%- endmacro -%}
 {%- macro beside(entry) -%}
+{%- if entry.key -%}
 <span class="small">n = {{ entry.value.n }}
 {%- if entry.value.low is not none %} · {{ number(entry.value.low) }} to {{ number(entry.value.high) }}{% endif -%}
 </span>
+{%- endif -%}
 {%- endmacro -%}
 <div class="scroll" role="region" tabindex="0" aria-label="{{ table.spec.title }}">
 <table id="table-{{ table.name }}">
@@ -77,13 +79,13 @@ FRAGMENT = """\
 <th class="group" scope="colgroup" colspan="{{ size }}">\
 {{ title }}</th>{% endfor %}</tr>
 {% endif -%}
-<tr><th scope="col" class="text">Method</th>{% for column in table.spec.columns %}<th scope="col">\
+<tr><th scope="col" class="text">Method</th>{% for column in table.spec.shown %}<th scope="col">\
 {{ column.title }}</th>{% endfor %}</tr>
 </thead>
 <tbody>
 {% for row in table.spec.rows -%}
 <tr><th scope="row">{{ row.title }}{{ marks(row.id) }}</th>
-{% for column in table.spec.columns -%}
+{% for column in table.spec.shown -%}
 {% set entry = table.entries[row.id, column.id] -%}
 <td{% if entry.best %} class="best"{% endif %}>
 {%- if entry.main is not none -%}
@@ -101,7 +103,7 @@ FRAGMENT = """\
 </tbody>
 {% if table.apart -%}
 <tbody class="apart">
-<tr class="head"><th colspan="{{ table.spec.columns|length + 1 }}" scope="rowgroup">Not comparable, outside the main \
+<tr class="head"><th colspan="{{ table.spec.shown|length + 1 }}" scope="rowgroup">Not comparable, outside the main \
 columns</th></tr>
 {% for row in table.apart -%}
 <tr><th scope="row">{{ row.title }}</th>

@@ -44,22 +44,22 @@ def escape(text: str) -> str:
 def render_tex(table: Table) -> str:
     """Return the table as LaTeX; the document needs the package booktabs."""
     spec = table.spec
-    kind = "table*" if len(spec.columns) > WIDE else "table"
-    width = len(spec.columns) + 1
+    kind = "table*" if len(spec.shown) > WIDE else "table"
+    width = len(spec.shown) + 1
     out = [
         r"% needs \usepackage{booktabs}",
         rf"\begin{{{kind}}}",
         r"\centering\small",
-        *([r"\setlength{\tabcolsep}{3pt}"] if len(spec.columns) > WIDE else []),
+        *([r"\setlength{\tabcolsep}{3pt}"] if len(spec.shown) > WIDE else []),
         rf"\caption{{{escape(' '.join(filter(None, (spec.title + '.', spec.caption.strip()))))}}}",
         rf"\label{{tab:{table.name}}}",
-        rf"\begin{{tabular}}{{@{{}}l{'r' * len(spec.columns)}@{{}}}}",
+        rf"\begin{{tabular}}{{@{{}}l{'r' * len(spec.shown)}@{{}}}}",
         r"\toprule",
         *_head(table),
         r"\midrule",
     ]
     for row in spec.rows:
-        entries = [_entry(table, row.id, column.id) for column in spec.columns]
+        entries = [_entry(table, row.id, column.id) for column in spec.shown]
         out.append(_line([escape(row.title) + _marks(table, row.id), *entries]))
         if table.has_printed(row.id):
             out.append(_line([r"\quad\footnotesize printed", *map(_printed, table.row(row.id))]))
@@ -84,7 +84,7 @@ def _head(table: Table) -> list[str]:
                 rules.append(rf"\cmidrule(lr){{{start}-{start + size - 1}}}")
             start += size
         out = [_line(["", *cells]), " ".join(rules)]
-    return [*out, _line(["", *(escape(column.title) for column in table.spec.columns)])]
+    return [*out, _line(["", *(escape(column.title) for column in table.spec.shown)])]
 
 
 def _line(cells: list[str]) -> str:
@@ -97,7 +97,7 @@ def _entry(table: Table, row: str, column: str) -> str:
         text = escape(absent_text(entry))
     else:
         text = _value(entry.main.mean, entry.main.sd, best=entry.best) + escape(gain_text(entry.gain))
-        if table.uniform_n is None:
+        if table.uniform_n is None and entry.key:
             text += rf"\,{{\scriptsize(n={entry.main.n})}}"
     return text + _marks(table, f"{row}/{column}")
 

@@ -22,20 +22,28 @@ METRICS: dict[Metric, str] = {
 
 
 def lines(spec: TableSpec, cells: Mapping[str, CellFile]) -> tuple[tuple[str, str], ...]:
-    """Return (label, text) pairs: scorer, checkpoint, samples, data, spread, gain, printed values."""
+    """Return (label, text) pairs: scorer, checkpoint, samples, data, spread, gain, averages, printed values."""
     out = [("Scorer", f"{SCORER}, {_scorer(spec)}.")]
     if cells:
         out.append(("Checkpoint", _checkpoints(spec, cells)))
+        places: set[tuple[str, str]] = set()
         for column in spec.columns:
             found = [cells[key] for key in (cell_key(row, column) for row in spec.rows) if key in cells]
-            if found:
-                out.append((f"Sample, {full_title(column)}", _column(column, found)))
+            for setting in dict.fromkeys(cell["setting"] for cell in found):
+                if (column.dataset, setting) not in places:  # two columns may show one cell by two metrics
+                    places.add((column.dataset, setting))
+                    own = [cell for cell in found if cell["setting"] == setting]
+                    label = f"Sample, {full_title(column)}"
+                    out.append((label if setting == column.setting else f"{label}, {setting}", _column(column, own)))
         out.append(("Spread", _spread(spec, cells.values())))
     if gained := [f"{row.title} over {row.baseline}" for row in spec.rows if row.baseline]:
         text = (
             f"in brackets, the difference to a baseline in the same column on the same backbone: {', '.join(gained)}."
         )
         out.append(("Gain", text))
+    if spec.averages:
+        titles = ", ".join(full_title(average) for average in spec.averages)
+        out.append(("Average", f"{titles}: the mean of the row's values, none where one of them is missing."))
     if spec.printed:
         out.append(
             (
@@ -84,8 +92,9 @@ def _column(column: ColumnSpec, cells: list[CellFile]) -> str:
 def _asked(cell: CellFile) -> str:
     """Say which sentences were asked: a split, or a fixed random part of it."""
     query = cell["spec"].get("query") or {}
-    limit = query.get("limit")
-    return f"{limit} fixed sentences of {cell['query']}" if limit else f"the {cell['query']} split"
+    limit, pairs = query.get("limit"), query.get("pairs")
+    asked = f"{limit} fixed sentences of {cell['query']}" if limit else f"the {cell['query']} split"
+    return f"{asked} or what of it gives {pairs:,} pairs of a sentence and a type" if pairs else asked
 
 
 def sample_text(cell: CellFile) -> str:

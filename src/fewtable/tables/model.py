@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fewtable.layouts import ColumnSpec, RowSpec, TableSpec
+from fewtable.layouts import AverageSpec, ColumnSpec, RowSpec, TableSpec
 
 Status = Literal["ok", "licence", "missing"]
 CellFile = Mapping[str, Any]
@@ -54,7 +54,7 @@ class Entry:
     """
 
     key: str
-    """DATASET/SETTING/METHOD/BACKBONE."""
+    """DATASET/SETTING/METHOD/BACKBONE; empty for an average."""
     status: Status
     metric: str
     value: Value | None = None
@@ -119,7 +119,7 @@ class Table:
     def groups(self) -> list[tuple[str, int]]:
         """Runs of columns with one group title: (title, number of columns)."""
         out: list[tuple[str, int]] = []
-        for column in self.spec.columns:
+        for column in self.spec.shown:
             if out and out[-1][0] == column.group:
                 out[-1] = (column.group, out[-1][1] + 1)
             else:
@@ -134,12 +134,12 @@ class Table:
     @property
     def uniform_n(self) -> int | None:
         """The number of draws, when it is the same in all cells."""
-        found = {e.value.n for e in self.entries.values() if e.value}
+        found = {e.value.n for e in self.entries.values() if e.value and e.key}
         return found.pop() if len(found) == 1 else None
 
     def row(self, row: str) -> list[Entry]:
         """Return a row's entries in the order of the columns."""
-        return [self.entries[row, column.id] for column in self.spec.columns]
+        return [self.entries[row, column.id] for column in self.spec.shown]
 
     def row_title(self, row: str) -> str:
         """Return a row's title by its id."""
@@ -147,14 +147,14 @@ class Table:
 
     def column_title(self, column: str) -> str:
         """Return a column's full title (group and title) by its id."""
-        return full_title(next(c for c in self.spec.columns if c.id == column))
+        return full_title(next(c for c in self.spec.shown if c.id == column))
 
     def has_printed(self, row: str) -> bool:
         """Return whether a paper printed a value for one of the row's cells."""
         return any(e.printed is not None for e in self.row(row))
 
 
-def full_title(column: ColumnSpec) -> str:
+def full_title(column: ColumnSpec | AverageSpec) -> str:
     """Return group and title of a column as one text."""
     return f"{column.group}, {column.title}" if column.group else column.title
 

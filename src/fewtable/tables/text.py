@@ -22,9 +22,10 @@ def render_csv(table: Table) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for row in table.spec.rows:
-        for column in table.spec.columns:
+        for column in table.spec.shown:
             entry = table.entries[row.id, column.id]
-            dataset, setting, method, backbone = entry.key.split("/")
+            names = entry.key.split("/") if entry.key else ("", "", row.method, row.backbone)
+            dataset, setting, method, backbone = names
             main = entry.main or Value(mean=float("nan"))
             apart = entry.value if entry.apart else None
             writer.writerow(
@@ -52,10 +53,9 @@ def render_md(table: Table) -> str:
     """Return the table as GitHub Markdown."""
     spec = table.spec
     parts = [f"# {md_escape(spec.title)}", *([md_escape(spec.caption.strip())] if spec.caption else [])]
-    head = ["", *(md_escape(full_title(column)) for column in spec.columns)]
+    head = ["", *(md_escape(full_title(column)) for column in spec.shown)]
     rows = [
-        [md_escape(row.title) + _marks(table, row.id)]
-        + [_md_entry(table, row.id, column.id) for column in spec.columns]
+        [md_escape(row.title) + _marks(table, row.id)] + [_md_entry(table, row.id, column.id) for column in spec.shown]
         for row in spec.rows
     ]
     parts.append(grid(head, rows))
@@ -81,7 +81,7 @@ def _md_entry(table: Table, row: str, column: str) -> str:
         text = spread(entry.main.mean, entry.main.sd)
         text = f"**{text}**" if entry.best else text
         text += gain_text(entry.gain)
-        if table.uniform_n is None:
+        if table.uniform_n is None and entry.key:
             text += f" (n = {entry.main.n})"
     text += _marks(table, f"{row}/{column}")
     return f"{text} [{printed_text(entry)}]" if entry.printed is not None else text

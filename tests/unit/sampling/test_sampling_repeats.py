@@ -18,7 +18,7 @@ from fewtable.errors import ConfigError, DataError
 from fewtable.files import sha256_file
 from fewtable.registry import Registry
 from fewtable.sampling import draw, draw_all, draw_block, read_sample_spec
-from fewtable.specs import DrawSpec
+from fewtable.specs import DrawSpec, QuerySpec, SamplerSpec
 
 TYPES = ("a", "b", "c", "d")
 
@@ -94,6 +94,18 @@ def test_the_support_does_not_depend_on_the_query_limit_and_limits_are_nested() 
     assert draw(setting("exact", limit=10, k=5), *args, 2).query == small.query
 
 
+def test_a_limit_of_pairs_draws_whole_sentences_by_the_number_of_types() -> None:
+    args = ("toy", TYPES, sentences("train"), sentences("test"))
+
+    def asked(**query: int) -> tuple[str, ...]:
+        return draw(DrawSpec(sampler=SamplerSpec(rule="none"), query=QuerySpec(**query)), *args, 1).query
+
+    assert asked(pairs=4 * 120) == asked() and len(asked()) == 120
+    assert asked(pairs=4 * 30 + 2) == asked(limit=30), "four types; the sentences of a limit"
+    assert asked(pairs=1) == asked(limit=1), "one sentence at least"
+    assert asked(pairs=4 * 30, limit=10) == asked(limit=10)
+
+
 def test_all_takes_everything_and_none_nothing() -> None:
     everything, nothing = one("all"), one("none")
     assert len(everything.support) == 120
@@ -158,6 +170,7 @@ def test_the_script_draws_a_block(tmp_path: Path, root: Path) -> None:
         ({"sampler": {"rule": "all", "k": 1}}, "takes no 'k'"),
         ({"sampler": {"rule": "greedy", "k": 1}, "support": "test"}, "same split"),
         ({"sampler": {"rule": "mini-including", "k": 1, "q": 5}, "query": {"limit": 5}}, "query.limit"),
+        ({"sampler": {"rule": "mini-including", "k": 1, "q": 5}, "query": {"pairs": 5}}, "query.pairs"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused(value: dict[str, object], message: str) -> None:

@@ -395,8 +395,8 @@ def test_config_tables_name_only_their_own_rows_and_columns(root: Path) -> None:
 
 
 def check_names(table: TableSpec) -> None:
-    rows, columns = {r.id for r in table.rows}, {c.id for c in table.columns}
-    assert len(rows) == len(table.rows) and len(columns) == len(table.columns)
+    rows, columns = {r.id for r in table.rows}, {c.id for c in table.shown}
+    assert len(rows) == len(table.rows) and len(columns) == len(table.shown)
     assert {row for pair in table.compare for row in pair} <= rows
     printed = table.printed
     for row, values in [*printed.values.items(), *printed.gains.items()] if printed else []:
