@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fewtable.backbone_spec import BackboneSpec, GgufSource
 from fewtable.errors import ConfigError, DataError
-from fewtable.files import sha256_file, write_json
-from fewtable.specs import BackboneSpec, GgufSource
+from fewtable.files import read_json, sha256_file, write_json
 
 MARKER = "backbone.json"
 """Written last: says that the folder is complete, and where it came from."""
@@ -40,8 +40,13 @@ def materialise(name: str, spec: BackboneSpec, target: Path) -> None:
     temporary.rename(target)
 
 
+def read_spec(folder: Path) -> BackboneSpec:
+    """Return the spec of the backbone that was put under ``folder``."""
+    return BackboneSpec.model_validate(read_json(folder / MARKER)["spec"])
+
+
 def _source(name: str, spec: BackboneSpec) -> Callable[[Path], None]:
-    if spec.kind == "none":
+    if spec.kind in ("none", "endpoint"):
         return lambda folder: None
     if spec.gguf is not None:
         gguf = spec.gguf

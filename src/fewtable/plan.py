@@ -7,13 +7,14 @@ from functools import cached_property
 from itertools import product
 from pathlib import Path
 
+from fewtable.backbone_spec import BackboneSpec
 from fewtable.data_plan import SCRIPTS, DataPlan, params_json
 from fewtable.errors import ConfigError, did_you_mean
 from fewtable.files import digest, sha256_file, write_json
 from fewtable.layouts import TableSpec
 from fewtable.registry import SHOWN
 from fewtable.resolve import Method, Run, resolve
-from fewtable.specs import BackboneSpec, RunSpec
+from fewtable.specs import RunSpec
 
 USER_CONFIG = Path(".cache/config.json")
 """The user's config as Snakemake merged it (--config, --configfile), for the jobs that act on it."""
@@ -298,7 +299,9 @@ class Plan(DataPlan):
     def backbone_params(self, name: str) -> str:
         """Return the params of a backbone's weights: its source."""
         spec: BackboneSpec = self.registry.backbone(name)
-        source = spec.model_dump(mode="json", include={"kind", "hub", "revision", "package", "path", "gguf", "random"})
+        source = spec.model_dump(
+            mode="json", include={"kind", "hub", "revision", "package", "path", "gguf", "random", "endpoint"}
+        )
         return params_json({**source, "code": self.code.of(f"{SCRIPTS}/backbone.py")})
 
     def _types(self, dataset: str, uses: frozenset[str]) -> dict[str, dict[str, str]]:

@@ -16,11 +16,11 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import ValidationError
 
+from fewtable.backbone_spec import BackboneSpec
 from fewtable.errors import ConfigError, did_you_mean
 from fewtable.layouts import BandsSpec, FigureSpec, StatisticsSpec, TableSpec
 from fewtable.passages.spec import CorpusSpec
 from fewtable.specs import (
-    BackboneSpec,
     DatasetSpec,
     MethodSpec,
     MixtureSpec,

@@ -57,9 +57,9 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _open_session(spec: RunSpec, backbone: Path, device_batch: int = 1) -> Session:
+def _open_session(spec: RunSpec, backbone: Path, device_batch: int = 1, journal: Path | None = None) -> Session:
     family = find_module("families", spec.family, f"{spec.method}:family")
-    session: Session = family.load(Job(spec=spec, backbone=backbone, device_batch=device_batch))
+    session: Session = family.load(Job(spec, backbone, device_batch, journal))
     return session
 
 
@@ -201,7 +201,7 @@ def _decode_draws(spec: RunSpec, tasks: Sequence[Task], backbone: Path, model: P
         folder = model / str(task.draw)
         if not folder.exists():
             raise DataError(f"no model of draw {task.draw}", where=str(model), fix="train the block again")
-        session = session or _open_session(spec, backbone)
+        session = session or _open_session(spec, backbone, 1, checkpoint.with_name(f"{checkpoint.name}.journal"))
         _say(f"draw {task.draw}: decoding {len(task.query)} sentences")
         outputs = list(session.decode(_without_gold(task), folder))
         if len(outputs) != len(task.query):

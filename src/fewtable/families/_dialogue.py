@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fewtable.decoding.generate import Generation, generate
 from fewtable.errors import ConfigError
 from fewtable.families._text import cut
 from fewtable.formats.base import Example, Turn
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from fewtable.training.sft import Row
 
 log = logging.getLogger(__name__)
+
+Prompts = Sequence[tuple[int, ...]]
 
 
 class Dialogue:
@@ -54,6 +57,19 @@ class Dialogue:
         """Return the ids of an answer without the token that ends it."""
         (part,) = self._parts(Example("a", answer))
         return tuple(self._encoded(part, first=True)[1][:-1])
+
+    def answers(self, model: Any, groups: Sequence[Prompts], options: Generation, empty: str) -> list[list[str]]:
+        """Return a model's answers to the prompts of each sentence; ``empty`` is one that nothing may follow."""
+        from fewtable.decoding.greedy import answer
+
+        if options.beams > 1:
+            flat = [prompt for group in groups for prompt in group]
+            written = iter(generate(model, self._tokenizer, flat, options, (self.end,)))
+            return [[next(written) for _ in group] for group in groups]
+        ends = self.empty(empty) if empty else ()
+        found = answer(model, groups, options.batch_size, options.max_new_tokens, self.end, ends)
+        decode = self._tokenizer.batch_decode
+        return [decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) for ids in found]
 
     def rows(self, examples: Sequence[Example]) -> list[Row]:
         """Return what is learned from the examples, the token that ends each learned answer with it."""

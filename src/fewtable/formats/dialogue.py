@@ -11,13 +11,21 @@ from typing import Literal, NamedTuple
 from fewtable.errors import ConfigError
 from fewtable.formats.base import Example, Turn
 
-Template = Literal["plain", "chat", "ie-as-qa"]
-"""``plain``: one question, then a cue. ``ie-as-qa``: UniversalNER's conversations. ``chat``: the tokenizer's own."""
+Template = Literal["plain", "chat", "ie-as-qa", "vicuna"]
+"""``plain``: one question, then a cue. ``ie-as-qa``: UniversalNER's conversations. ``vicuna``: Vicuna's, from v1.1 on.
+``chat``: the tokenizer's own."""
 
 CUE = "\nAnswer:"
 """What follows a plain prompt. The answer begins with a space, so that its first word is spelled as in the sentence."""
-SYSTEM = "A virtual assistant answers questions from a user based on the provided text."
-"""UniversalNER's released template ``ie_as_qa`` (src/conversation.py)."""
+SYSTEM = {
+    "ie-as-qa": "A virtual assistant answers questions from a user based on the provided text.",
+    "vicuna": (
+        "A chat between a curious user and an artificial intelligence assistant. "
+        "The assistant gives helpful, detailed, and polite answers to the user's questions."
+    ),
+}
+"""What a conversation begins with, in UniversalNER's and FastChat's code (src/conversation.py, ``ie_as_qa``;
+fastchat/conversation.py, ``vicuna_v1.1``). All else is alike in these two."""
 
 
 class Part(NamedTuple):
@@ -34,7 +42,7 @@ def turns(example: Example) -> tuple[Turn, ...]:
 
 
 def parts(example: Example, template: Template) -> list[Part]:
-    """Return the parts of an example's text in ``plain`` or ``ie-as-qa``.
+    """Return the parts of an example's text in any template but ``chat``.
 
     Raises:
         ConfigError: a conversation is to be written in ``plain``.
@@ -48,7 +56,7 @@ def parts(example: Example, template: Template) -> list[Part]:
             )
         return [Part(example.prompt + CUE, " " + example.target, True)]
     found = [Part(f"USER: {t.prompt} ASSISTANT:", " " + t.target, t.learned) for t in turns(example)]
-    return [found[0]._replace(head=f"{SYSTEM} {found[0].head}"), *found[1:]]
+    return [found[0]._replace(head=f"{SYSTEM[template]} {found[0].head}"), *found[1:]]
 
 
 def text(example: Example, template: Template, end: str) -> str:

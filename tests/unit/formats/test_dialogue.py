@@ -26,3 +26,10 @@ def test_a_plain_text_has_one_question() -> None:
     assert text(Example("a b", "c."), "plain", "<end>") == "a b\nAnswer: c.<end>"
     with pytest.raises(ConfigError, match="one question"):
         text(LOCATION, "plain", "</s>")
+
+
+def test_vicunas_conversation_has_its_own_first_line() -> None:
+    assert text(Example("Who?", "bo"), "vicuna", "</s>") == (
+        "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
+        "detailed, and polite answers to the user's questions. USER: Who? ASSISTANT: bo</s>"
+    )
