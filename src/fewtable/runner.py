@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from fewtable.corpus import Task
@@ -19,6 +21,7 @@ from fewtable.families.base import Fit, Job, Session
 from fewtable.files import digest, dumps, locked, read_json, read_jsonl, stable_seed, write_jsonl, write_text
 from fewtable.registry import find_module, validate
 from fewtable.specs import RunSpec
+from fewtable.training.parallel import agreed, leads, together
 
 
 def read_spec(text: str) -> RunSpec:
@@ -46,6 +49,10 @@ class TrainLogFile:
         self._last = step
 
 
+def _unheard(step: int, **values: float) -> None:
+    """Log nothing."""
+
+
 def _lines(path: Path) -> list[str]:
     if not path.exists():
         return []
@@ -57,9 +64,11 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _open_session(spec: RunSpec, backbone: Path, device_batch: int = 1, journal: Path | None = None) -> Session:
+def _open_session(
+    spec: RunSpec, backbone: Path, device_batch: int = 1, *, gradient_checkpointing: bool = False
+) -> Session:
     family = find_module("families", spec.family, f"{spec.method}:family")
-    session: Session = family.load(Job(spec, backbone, device_batch, journal))
+    session: Session = family.load(Job(spec, backbone, device_batch, gradient_checkpointing=gradient_checkpointing))
     return session
 
 
@@ -94,6 +103,7 @@ def train_block(
     output: Path,
     checkpoint: Path,
     device_batch: int,
+    gradient_checkpointing: bool = False,
 ) -> None:
     """Train every draw of a block and move the finished models to ``output``.
 
@@ -105,14 +115,25 @@ def train_block(
         output: ``.../BLOCK/model``; it appears when all draws are trained.
         checkpoint: folder outside Snakemake's outputs; removed at the end.
         device_batch: most sentences a training forward holds at once.
+        gradient_checkpointing: whether activations are computed again in the backward, to save memory.
+
+    Of several processes (``training.parallel``) the leader alone writes.
 
     Raises:
         DataError: the tasks are not the draws of the spec, or the run to start from lacks a draw.
     """
     _check_draws(spec, tasks)
-    with locked(checkpoint.with_name(f"{checkpoint.name}.lock")):  # a job may outlive a killed workflow
-        _own_folder(checkpoint, spec, tasks, (backbone, init))
-        _train_draws(spec, tasks, backbone, init, checkpoint, device_batch)
+    # A job may outlive a killed workflow.
+    lock = locked(checkpoint.with_name(f"{checkpoint.name}.lock")) if leads() else nullcontext()
+    with together(), lock:
+        if leads():
+            _own_folder(checkpoint, spec, tasks, (backbone, init))
+        open_session = partial(
+            _open_session, spec, backbone, device_batch, gradient_checkpointing=gradient_checkpointing
+        )
+        _train_draws(spec, tasks, open_session, init, checkpoint)
+        if not leads():
+            return
         finished = checkpoint / "done"
         write_text(finished / "spec.json", dumps(spec.model_dump(mode="json")) + "\n")
         shutil.rmtree(output, ignore_errors=True)
@@ -122,19 +143,23 @@ def train_block(
 
 
 def _train_draws(
-    spec: RunSpec, tasks: Sequence[Task], backbone: Path, init: Path | None, checkpoint: Path, device_batch: int
+    spec: RunSpec,
+    tasks: Sequence[Task],
+    open_session: Callable[[], Session],
+    init: Path | None,
+    checkpoint: Path,
 ) -> None:
     session: Session | None = None
-    for task in tasks:
+    finished = agreed([(checkpoint / "done" / str(task.draw)).exists() for task in tasks])
+    for task in (task for task, yes in zip(tasks, finished, strict=True) if not yes):
         done, work = checkpoint / "done" / str(task.draw), checkpoint / str(task.draw)
-        if done.exists():
-            continue
-        session = session or _open_session(spec, backbone, device_batch)
-        _say(f"draw {task.draw}: training on {len(task.support)} sentences")
+        session = session or open_session()
         model = work / "model"
-        shutil.rmtree(model, ignore_errors=True)
-        model.mkdir(parents=True)
-        log = TrainLogFile(work / "train.jsonl")
+        if leads():
+            _say(f"draw {task.draw}: training on {len(task.support)} sentences")
+            shutil.rmtree(model, ignore_errors=True)
+            model.mkdir(parents=True)
+        log = TrainLogFile(work / "train.jsonl") if leads() else _unheard
         seed = stable_seed("train", spec.dataset, spec.setting, spec.method, spec.backbone, task.draw)
         session.fit(
             _without_gold(task),
@@ -146,6 +171,8 @@ def _train_draws(
                 log=log,
             ),
         )
+        if not isinstance(log, TrainLogFile):
+            continue
         shutil.copyfile(log.path, model / "train.jsonl")  # kept until the model is in place: a kill may come between
         done.parent.mkdir(exist_ok=True)
         model.rename(done)
@@ -201,7 +228,7 @@ def _decode_draws(spec: RunSpec, tasks: Sequence[Task], backbone: Path, model: P
         folder = model / str(task.draw)
         if not folder.exists():
             raise DataError(f"no model of draw {task.draw}", where=str(model), fix="train the block again")
-        session = session or _open_session(spec, backbone, 1, checkpoint.with_name(f"{checkpoint.name}.journal"))
+        session = session or _open_session(spec, backbone)
         _say(f"draw {task.draw}: decoding {len(task.query)} sentences")
         outputs = list(session.decode(_without_gold(task), folder))
         if len(outputs) != len(task.query):

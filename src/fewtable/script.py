@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from fewtable.errors import FewtableError
 from fewtable.files import write_bytes
+from fewtable.training.parallel import leads
 
 
 def run(main: Callable[[], str]) -> NoReturn:
@@ -30,7 +31,8 @@ def run(main: Callable[[], str]) -> NoReturn:
     except FewtableError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
-    print(f"{summary} in {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
+    if leads():
+        print(f"{summary} in {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
     sys.exit(0)
 
 

@@ -21,13 +21,15 @@ rule train:
         mem_mb=growing(backbone_of("train_mem_mb")),
         runtime=growing(backbone_of("minutes")),
         device_batch=plan.user.runtime.device_batch,
+        gradient_checkpointing=int(plan.user.runtime.gradient_checkpointing),
     params:
         spec=lambda w: plan.run_params(run_of(w), w.block, decode=False),
     shell:
         "python workflow/scripts/train.py --spec {params.spec:q} --samples {input.samples} --data {input.data}"
         " --backbone {input.backbone} --init {input.init} --output {output.model}"
         " --checkpoint results/checkpoints/{wildcards.dataset}/{wildcards.setting}/{wildcards.method}/"
-        "{wildcards.backbone}/{wildcards.block} --device-batch {resources.device_batch} 2>&1 | tee {log}"
+        "{wildcards.backbone}/{wildcards.block} --device-batch {resources.device_batch}"
+        " --gradient-checkpointing {resources.gradient_checkpointing} --processes {resources.gpu} 2>&1 | tee {log}"
 
 
 rule decode:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from fewtable.decoding.generate import Generation
+from fewtable.decoding.generate import Generation, generate
 from fewtable.families._dialogue import Dialogue
 from fewtable.families._text import TextSession
 from fewtable.families.base import Fit, Job
@@ -17,6 +17,7 @@ from fewtable.formats.base import Example
 from fewtable.formats.dialogue import Template
 from fewtable.specs import Spec
 from fewtable.training.loop import LoopOptions
+from fewtable.training.parallel import ranks, sharded
 
 if TYPE_CHECKING:
     from fewtable.training.sft import Loss, Row
@@ -68,7 +69,17 @@ class _Session(TextSession):
         return self._dialogue.prompt(example)
 
     def answers(self, model: Any, groups: Sequence[Sequence[tuple[int, ...]]], empty: str) -> Sequence[Sequence[str]]:
-        return self._dialogue.answers(model, groups, self._generation, empty)
+        from fewtable.decoding.greedy import answer
+
+        options, dialogue = self._generation, self._dialogue
+        if options.beams > 1:
+            flat = [prompt for group in groups for prompt in group]
+            written = iter(generate(model, self.tokenizer, flat, options, (dialogue.end,)))
+            return [[next(written) for _ in group] for group in groups]
+        ends = dialogue.empty(empty) if empty else ()
+        found = answer(model, groups, options.batch_size, options.max_new_tokens, dialogue.end, ends)
+        decode = self.tokenizer.batch_decode
+        return [decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) for ids in found]
 
     @contextmanager
     def start(self, fit: Fit) -> Iterator[Any]:
@@ -77,7 +88,7 @@ class _Session(TextSession):
         lora = self._train.lora
         own = self._start_full(fit) if lora is None else self._start_adapters(fit, lora)
         with own as model, apart(self._inner(model)):
-            yield model
+            yield model if lora else sharded(model)
 
     def _inner(self, model: Any) -> Any:
         """Return the transformers model below the adapters."""
@@ -125,7 +136,7 @@ class _Session(TextSession):
     def split(self, rows: Sequence[Row]) -> Sequence[Sequence[Row]]:
         from fewtable.training.packing import packs
 
-        return packs(rows, self._device_batch)
+        return packs(rows, self._device_batch, ranks())
 
     def save(self, model: Any, folder: Path) -> None:
         from fewtable.training.labels import save_rows

@@ -10,12 +10,12 @@ import torch
 
 
 def pick_device() -> torch.device:
-    """Return the CUDA device if there is one (asking for repeatable kernels), else the CPU."""
+    """Return this process's CUDA device if there is one (asking for repeatable kernels), else the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    return torch.device("cuda")
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def precision(device: torch.device, *, autocast: bool) -> AbstractContextManager[object]:

@@ -20,6 +20,7 @@ from pydantic import Field
 from fewtable.errors import ConfigError
 from fewtable.files import digest, stable_seed
 from fewtable.specs import Spec
+from fewtable.training.parallel import agreed, leads, rank, ranks, spread_like, summed, whole
 
 if TYPE_CHECKING:
     import torch
@@ -113,14 +114,23 @@ def train(
     Returns:
         The number of steps made in all, those before a resume among them.
 
+    Several processes share a step's parts, and the result is that of one.
+
     Raises:
-        ConfigError: the loss is not finite.
+        ConfigError: the loss is not finite, or several processes are to train what is not spread over them.
     """
     import torch
+    from torch.distributed.tensor import DTensor
 
     options = loop.options
     total = total_steps(options, len(examples))
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if ranks() > 1 and not all(isinstance(p, DTensor) for p in trained.values()):
+        raise ConfigError(
+            "several GPUs train all weights of causal backbones only",
+            where="gpu of the backbone",
+            fix="set it to 1, or train.lora of a causal method to null",
+        )
     optimizer = _adamw(trained, options.weight_decay)
     key = digest([options.model_dump(mode="json"), loop.seed, len(examples), sorted(trained)])
     first = _resume(loop.checkpoint, key, trained, optimizer)
@@ -141,7 +151,7 @@ def train(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         loop.log(step + 1, loss=value, lr=lr)
-        if time.monotonic() - saved >= loop.save_every and step + 1 < total:
+        if agreed(time.monotonic() - saved >= loop.save_every) and step + 1 < total:
             _save(loop.checkpoint, key, step + 1, trained, optimizer)
             saved = time.monotonic()
     model.eval()
@@ -168,17 +178,22 @@ def _gradients(
     loss: Callable[[Sequence[E]], tuple[torch.Tensor, float]],
     trained: dict[str, torch.nn.Parameter],
 ) -> float:
-    """Leave the gradient of the parts' weighted mean on the parameters; return that mean."""
+    """Leave the gradient of the parts' weighted mean on the parameters; return that mean.
+
+    Of several processes each takes every n-th part. All make as many forwards: one without examples counts nothing.
+    """
     total = weight = 0.0
-    for examples in parts:
-        part, heavy = loss(examples)
+    for examples in parts[rank() :: ranks()]:
+        part, heavy = loss(examples or parts[0])
+        part = part if examples else 0 * part
         part.backward()  # type: ignore[no-untyped-call]
         total += float(part.detach())
-        weight += heavy
+        weight += heavy if examples else 0.0
+    total, weight = summed(total, weight)
     scale = weight or 1.0
     for parameter in trained.values():
         if parameter.grad is not None:
-            parameter.grad.div_(scale)
+            parameter.grad.div_(scale / ranks())  # backward left the mean over the processes
     return total / scale
 
 
@@ -192,14 +207,16 @@ def _save(
     import torch
     from safetensors.torch import save_file
 
-    tensors = {f"model/{name}": p.detach() for name, p in trained.items()}
+    tensors = {f"model/{name}": whole(p.detach()) for name, p in trained.items()}
     numbers: dict[str, Any] = {}
     for name, parameter in trained.items():
         for slot, value in optimizer.state[parameter].items():
             if isinstance(value, torch.Tensor):
-                tensors[f"optimizer/{name}/{slot}"] = value
+                tensors[f"optimizer/{name}/{slot}"] = whole(value)
             else:
                 numbers[f"optimizer/{name}/{slot}"] = value
+    if not leads():
+        return
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / ".last.safetensors.tmp"
     state = json.dumps({"key": key, "step": step, "numbers": numbers})
@@ -222,13 +239,14 @@ def _resume(folder: Path, key: str, trained: dict[str, torch.nn.Parameter], opti
             return 0
         with torch.no_grad():
             for name, parameter in trained.items():
-                parameter.copy_(stream.get_tensor(f"model/{name}"))
+                parameter.copy_(spread_like(stream.get_tensor(f"model/{name}"), parameter))
         for entry in stream.keys():  # noqa: SIM118  (the handle is no mapping)
             if entry.startswith("optimizer/"):
                 name, slot = entry.removeprefix("optimizer/").rsplit("/", 1)
                 tensor = stream.get_tensor(entry)
-                place = "cpu" if tensor.ndim == 0 else trained[name].device
-                optimizer.state[trained[name]][slot] = tensor.to(place)
+                if tensor.ndim:
+                    tensor = spread_like(tensor.to(trained[name].device), trained[name])
+                optimizer.state[trained[name]][slot] = tensor
     for entry, number in state["numbers"].items():
         name, slot = entry.removeprefix("optimizer/").rsplit("/", 1)
         optimizer.state[trained[name]][slot] = number

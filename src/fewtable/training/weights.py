@@ -11,6 +11,7 @@ import torch
 
 from fewtable.errors import ConfigError
 from fewtable.files import read_json, write_json
+from fewtable.training.parallel import leads, ranks, whole
 
 ADAPTER = "adapter_config.json"
 
@@ -104,13 +105,20 @@ def merged(base: Any, folder: Path) -> Iterator[Any]:
     try:
         yield model.merge_and_unload()
     finally:
-        for layer, weight in zip(layers, kept, strict=True):
-            layer.weight.data.copy_(weight)
+        if ranks() == 1:  # weights spread over processes serve one training
+            for layer, weight in zip(layers, kept, strict=True):
+                layer.weight.data.copy_(weight)
 
 
 def save_model(model: Any, folder: Path) -> None:
-    """Write all weights and the config."""
-    model.save_pretrained(folder)
+    """Write all weights and the config, those of several processes put together."""
+    if ranks() == 1:
+        model.save_pretrained(folder)
+    else:
+        named = model.state_dict(keep_vars=True)
+        once = {id(tensor): whole(tensor.detach()) for tensor in named.values()}  # tied weights stay one
+        if leads():
+            model.save_pretrained(folder, state_dict={name: once[id(tensor)] for name, tensor in named.items()})
     _readable(folder)
 
 

@@ -52,7 +52,7 @@ class Toy:
 @pytest.fixture(autouse=True)
 def toy(monkeypatch: pytest.MonkeyPatch) -> type[Toy]:
     Toy.stop_at, Toy.seen = None, []
-    monkeypatch.setattr(runner, "_open_session", lambda *args: Toy())
+    monkeypatch.setattr(runner, "_open_session", lambda *args, **runtime: Toy())
     return Toy
 
 
