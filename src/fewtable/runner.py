@@ -65,10 +65,15 @@ def _say(line: str) -> None:
 
 
 def _open_session(
-    spec: RunSpec, backbone: Path, device_batch: int = 1, *, gradient_checkpointing: bool = False
+    spec: RunSpec,
+    backbone: Path,
+    device_batch: int = 1,
+    journal: Path | None = None,
+    *,
+    gradient_checkpointing: bool = False,
 ) -> Session:
     family = find_module("families", spec.family, f"{spec.method}:family")
-    session: Session = family.load(Job(spec, backbone, device_batch, gradient_checkpointing=gradient_checkpointing))
+    session: Session = family.load(Job(spec, backbone, device_batch, journal, gradient_checkpointing))
     return session
 
 
@@ -228,7 +233,7 @@ def _decode_draws(spec: RunSpec, tasks: Sequence[Task], backbone: Path, model: P
         folder = model / str(task.draw)
         if not folder.exists():
             raise DataError(f"no model of draw {task.draw}", where=str(model), fix="train the block again")
-        session = session or _open_session(spec, backbone)
+        session = session or _open_session(spec, backbone, 1, checkpoint.with_name(f"{checkpoint.name}.journal"))
         _say(f"draw {task.draw}: decoding {len(task.query)} sentences")
         outputs = list(session.decode(_without_gold(task), folder))
         if len(outputs) != len(task.query):

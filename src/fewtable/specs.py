@@ -222,7 +222,7 @@ class SettingSpec(DrawSpec):
     draws_per_job: Annotated[int, Field(ge=1)] = 3
 
 
-# --- methods and backbones ------------------------------------------------------------------------
+# --- methods ----------------------------------------------------------------------------------------
 
 
 class InitSpec(Spec):
@@ -256,42 +256,6 @@ class MethodSpec(Spec):
     decode: dict[str, Any] = {}
     init: InitSpec | None = None
     when: tuple[When, ...] = ()
-
-
-BackboneKind = Literal["none", "encoder", "causal", "seq2seq"]
-
-
-class GgufSource(Spec):
-    """A GGUF file inside an installed package, to be dequantised."""
-
-    package: str
-    path: str
-    sha256: str
-    tokenizer: str | None = None
-
-
-class BackboneSpec(Spec):
-    """config/backbones/NAME.yaml: a pretrained checkpoint and what a job needs to run it."""
-
-    title: str
-    kind: BackboneKind
-    licence: str | None = None
-    hub: str | None = None
-    revision: str | None = None
-    package: str | None = None
-    """Import name of a package that carries the weights."""
-    path: str | None = None
-    """The weights' folder, inside ``package`` or on disk."""
-    gguf: GgufSource | None = None
-    random: dict[str, Any] | None = None
-    """A small random model: transformers config class options, for tests."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    gpu: int = 0
-    """GPUs that training and decoding ask for."""
-    train_mem_mb: int = 4000
-    decode_mem_mb: int = 4000
-    minutes: int = 60
-    """Time limit of the first attempt of a training or decoding job."""
 
 
 # --- config/config.yaml ---------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from fewtable.errors import ConfigError
 from fewtable.families.base import Fit, Job
 from fewtable.formats.base import Example, Format
 from fewtable.predictions import entity_types, make_format, task_types
+from fewtable.specs import RunSpec
 from fewtable.training.loop import Loop, LoopOptions, train
 from fewtable.training.parallel import leads
 
@@ -92,7 +93,7 @@ class TextSession(ABC):
 
         form = self._format(task)
         self._speak((*read_labels(fit.init), *form.tokens))
-        rows = self.rows(form.examples([self._sourced(sentence) for sentence in task.support], task.draw))
+        rows = self.rows(form.examples(_sourced(task.support, self.spec.dataset), task.draw))
         if not rows:
             raise ConfigError(
                 f"family '{self.spec.family}' learns from examples and the support has none",
@@ -116,19 +117,13 @@ class TextSession(ABC):
 
         form = self._format(task)
         self._speak(read_labels(model))
-        # Rendered without the gold entities, so that none can reach a prompt.
-        queries = [form.render(replace(self._sourced(sentence), entities=())) for sentence in task.query]
-        groups = [[self.prompt(query) for query in of_one] for of_one in queries]
+        groups = [[self.prompt(query) for query in of_one] for of_one in queries(form, task, self.spec.dataset)]
         with self.trained(model) as trained:
             for answers in self.answers(trained, groups, form.empty):
                 yield list(answers) if form.several else answers[0]
 
-    def _sourced(self, sentence: Sentence) -> Sentence:
-        """Return a sentence that knows its dataset, which a format may show."""
-        return replace(sentence, source=sentence.source or self.spec.dataset)
-
     def _format(self, task: Task) -> Format:
-        return make_format(self.spec.format, task_types(entity_types(self.spec.types), task.types))
+        return format_of(self.spec, task)
 
     def _speak(self, labels: Sequence[str]) -> None:
         """Make the tokenizer that of a model with these label tokens, the first of each kind."""
@@ -144,6 +139,21 @@ class TextSession(ABC):
         if len(known) < len(self.labels):
             grow(model, len(self._plain) + len(known), len(self.tokenizer), seed)
         return model
+
+
+def format_of(spec: RunSpec, task: Task) -> Format:
+    """Return a run's format for a task's types."""
+    return make_format(spec.format, task_types(entity_types(spec.types), task.types))
+
+
+def queries(form: Format, task: Task, dataset: str) -> list[Sequence[Example]]:
+    """Return the queries of each sentence, rendered without its gold entities, so that none can reach a prompt."""
+    return [form.render(replace(sentence, entities=())) for sentence in _sourced(task.query, dataset)]
+
+
+def _sourced(sentences: Sequence[Sentence], dataset: str) -> list[Sentence]:
+    """Return sentences that know their dataset, which a format may show."""
+    return [replace(sentence, source=sentence.source or dataset) for sentence in sentences]
 
 
 def cut(ids: Sequence[int], limit: int, *, keep_end: bool) -> tuple[int, ...]:

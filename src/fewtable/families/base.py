@@ -38,6 +38,8 @@ class Job:
     """Folder of the pretrained weights in transformers' layout; None for backbone ``none``."""
     device_batch: int
     """Most sentences a training forward holds at once."""
+    journal: Path | None = None
+    """File for answers that cost money: it outlives a killed job, and the job's end. None keeps them nowhere."""
     gradient_checkpointing: bool = False
     """Whether text models compute activations again in the backward: slower, and less memory."""
 

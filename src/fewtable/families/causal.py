@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from fewtable.decoding.generate import Generation, generate
+from fewtable.decoding.generate import Generation
 from fewtable.families._dialogue import Dialogue
 from fewtable.families._text import TextSession
 from fewtable.families.base import Fit, Job
@@ -69,17 +69,7 @@ class _Session(TextSession):
         return self._dialogue.prompt(example)
 
     def answers(self, model: Any, groups: Sequence[Sequence[tuple[int, ...]]], empty: str) -> Sequence[Sequence[str]]:
-        from fewtable.decoding.greedy import answer
-
-        options, dialogue = self._generation, self._dialogue
-        if options.beams > 1:
-            flat = [prompt for group in groups for prompt in group]
-            written = iter(generate(model, self.tokenizer, flat, options, (dialogue.end,)))
-            return [[next(written) for _ in group] for group in groups]
-        ends = dialogue.empty(empty) if empty else ()
-        found = answer(model, groups, options.batch_size, options.max_new_tokens, dialogue.end, ends)
-        decode = self.tokenizer.batch_decode
-        return [decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) for ids in found]
+        return self._dialogue.answers(model, groups, self._generation, empty)
 
     @contextmanager
     def start(self, fit: Fit) -> Iterator[Any]:
