@@ -158,23 +158,14 @@ def _sample(args: argparse.Namespace) -> int:
 
 
 def _prompts(args: argparse.Namespace) -> int:
-    from fewtable.corpus import EntityType
-    from fewtable.data.load import load_split
-    from fewtable.predictions import make_format
+    from fewtable.prompts import prompts
     from fewtable.resolve import Run
 
     plan = _plan()
-    spec = plan.registry.dataset(args.dataset)
     backbone = args.backbone or _fitting(plan, plan.registry.method(args.method).family)
-    method = plan.method(Run(args.dataset, args.setting, args.method, backbone))
     print(f"backbone: {backbone}", file=sys.stderr)
-    types = [EntityType(name, t.words, t.definition) for name, t in spec.types.items()]
-    made = make_format({"name": method.format, **method.format_options}, types)
-    if made.kind != "text":
-        raise ConfigError(f"method '{args.method}' shows its model words, not prompts (format {method.format})")
-    for sentence in load_split(plan.registry, plan.user, args.dataset, args.split)[: max(args.limit, 0)]:
-        for example in made.render(sentence):
-            _print_jsonl({"id": sentence.id, "prompt": example.prompt, "target": example.target})
+    for row in prompts(plan, Run(args.dataset, args.setting, args.method, backbone), args.split, args.limit):
+        _print_jsonl(row)
     return 0
 
 

@@ -53,6 +53,8 @@ def test_it_says_which_run_is_shown(root: Path) -> None:
     assert re.match(r"# mit-movie/10-shot/lc-bert/\S+\n", shown.stdout)
     prompts = run(root, "prompts", "instructionner-causal", "wnut16-demo", "--limit", "1")
     assert re.search(r"^backbone: \S+$", prompts.stderr, re.M) and len(prompts.stdout.splitlines()) == 1
+    row = json.loads(prompts.stdout)
+    assert row["text"] == f"{row['prompt']}\nAnswer: {row['target']}</s>"
 
 
 def test_a_missing_package_is_said_with_its_extra(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
