@@ -1,4 +1,4 @@
-"""What text methods train: every weight without adapters; and BART, and adapters with label tokens, learn."""
+"""What text methods train, conversations by hand among them, and that they learn real sentences."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from transformers import BartConfig, BartForConditionalGeneration, LlamaConfig, 
 
 from fewtable.corpus import Sentence, Task
 from fewtable.data.normalise import normalise
+from fewtable.families import _text, causal
 from fewtable.predictions import entity_types, make_format
 from fewtable.registry import Registry
 
@@ -115,3 +116,67 @@ def test_adapters_and_label_tokens_learn_fifty_real_sentences(real: Any, tmp_pat
     train = {**TRAIN, "epochs": 60, "lr": 5e-3, "lora": lora}
     job = tiny_text.job(folder, "causal", types, train, form=TOKENS, batch_size=25)
     assert learned(job, sentences, tmp_path) >= 0.95
+
+
+CONVERSATION = {"name": "uniner"}
+
+
+def conversing(folder: Path, types: dict[str, str], **train: Any) -> Any:
+    """A job that trains all weights on UniversalNER's conversations."""
+    options = {**TRAIN, "lora": None, "template": "ie-as-qa", **train}
+    return tiny_text.job(folder, "causal", types, options, form=CONVERSATION)
+
+
+def test_a_conversation_learns_its_answers_and_their_ends_alone(tmp_path: Path) -> None:
+    """Two questions: the loss by hand from the logits of the whole conversation, read as one text."""
+    folder = tiny_text.build(tmp_path / "llama", "causal", SUPPORT, TYPES, form=CONVERSATION)
+    made = causal.load(conversing(folder, TYPES, epochs=1, lr=1e-3))
+    words = (
+        "A virtual assistant answers questions from a user based on the provided text. "
+        "USER: Text: anna saw new york ASSISTANT: I've read this text.</s>"
+        'USER: What describes person in the text? ASSISTANT: ["anna"]</s>'
+        'USER: What describes location in the text? ASSISTANT: ["new york"]</s>'
+    )
+    form = make_format(CONVERSATION, entity_types({n: {"words": w} for n, w in TYPES.items()}))
+    (row,) = made.rows(list(form.examples(SUPPORT[:1], 3)))
+    spelled = made.tokenizer.convert_ids_to_tokens(list(row.ids))
+    asked = " ".join(spelled)
+    first, second = (asked.index(kind) for kind in ("person", "location"))
+    turns = words.replace("</s>", " </s> ").split()
+    assert sorted(spelled) == sorted(turns) and (spelled == turns) == (first < second)
+    learned = [token for token, yes in zip(spelled, row.learned, strict=True) if yes]
+    answers = [['["anna"]', "</s>"], ['["new', 'york"]', "</s>"]]
+    assert learned == [token for answer in (answers if first < second else answers[::-1]) for token in answer]
+    with made.start(tiny_text.fit(tmp_path)) as model:
+        total, tokens = made.loss(model)([row])
+    with torch.no_grad():
+        scores = model(input_ids=torch.tensor([row.ids])).logits[0].log_softmax(-1)
+    places = [place for place, yes in enumerate(row.learned) if yes]
+    assert tokens == len(places) == 5
+    expected = -sum(float(scores[place - 1, row.ids[place]]) for place in places)
+    assert float(total.detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_killed_training_on_conversations_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny_text.build(tmp_path / "llama", "causal", SUPPORT, TYPES, form=CONVERSATION)
+    monkeypatch.setattr(_text, "SAVE_EVERY", 0.0)
+
+    class Killed(Exception):
+        pass
+
+    def dying(step: int, **_: float) -> None:
+        if step == 3:
+            raise Killed
+
+    def train(work: Path, log: Any = None) -> None:
+        causal.load(conversing(folder, TYPES, epochs=6, lr=1e-3)).fit(TASK, tiny_text.fit(work, log=log))
+
+    train(tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", dying)
+    (tmp_path / "killed" / "model").rmdir()
+    steps: list[int] = []
+    train(tmp_path / "killed", lambda step, **_: steps.append(step))
+    assert steps == [3, 4, 5, 6]
+    one, other = (tmp_path / name / "model" / "model.safetensors" for name in ("whole", "killed"))
+    assert one.read_bytes() == other.read_bytes()

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 
 from fewtable.corpus import EntityType, Task
 from fewtable.families.base import Fit, Job
-from fewtable.formats.dialogue import CUE
+from fewtable.formats.dialogue import Template, text
 from fewtable.predictions import make_format
 from fewtable.specs import RunSpec
 from fewtable.training.sft import Row
@@ -25,10 +25,12 @@ def tokenizer(
 ) -> PreTrainedTokenizerFast:
     """A tokenizer whose vocabulary is that of the sentences' prompts and answers, added tokens left out."""
     made = make_format({"name": "instructionner", **(form or {})}, [EntityType(n, w, "") for n, w in types.items()])
-    texts = [e.prompt + CUE + " " + e.target for e in made.examples(sentences, 1)]
+    template: Template = "ie-as-qa" if made.several else "plain"
+    asked = [e for s in sentences for e in made.render(s)] if made.several else []
+    texts = [text(e, template, " ") for e in [*asked, *made.examples(sentences, 1)]]
     for token in made.tokens:
-        texts = [text.replace(token, " ") for text in texts]
-    words = {w for text in texts for w in text.split()}
+        texts = [written.replace(token, " ") for written in texts]
+    words = {w for written in texts for w in written.split()}
     vocabulary = {w: i for i, w in enumerate([*SPECIAL, *sorted(words)])}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
