@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from fewtable import predict_command
 from fewtable.corpus import Scheme
 from fewtable.errors import ConfigError, DataError, FewtableError, did_you_mean
 from fewtable.teachers import command as annotate_command
@@ -26,7 +27,7 @@ EPILOG = """examples:
   fewtable sample wnut16-demo 5-shot --draw 1      the sentences a method would learn from
   fewtable prompts instructionner wnut16-demo --split train --limit 3
   fewtable score --gold gold.conll --pred pred.conll --scorer conlleval
-  fewtable predict results/runs/.../1-2 "Barack Obama visited Berlin"
+  fewtable predict results/runs/.../1-2 "Barack Obama visited Berlin" --types "person, city"
 tables are made by snakemake: snakemake --cores 2 results/demo.csv (on a cluster: --profile slurm)"""
 
 
@@ -194,7 +195,7 @@ def _parse(args: argparse.Namespace) -> int:
     return 0
 
 
-# --- score, compare, predict ----------------------------------------------------------------------
+# --- score, compare -------------------------------------------------------------------------------
 
 
 def _number(text: str) -> int:
@@ -215,17 +216,6 @@ def _compare(args: argparse.Namespace) -> int:
     from fewtable.scoring.compare import compare_files
 
     print(json.dumps(compare_files(args.a, args.b), ensure_ascii=False, indent=1))
-    return 0
-
-
-def _predict(args: argparse.Namespace) -> int:
-    from fewtable.predict import predict
-
-    words, entities = predict(_plan(), args.run, args.text)
-    for entity in entities:
-        print(f"{entity.type}\t{' '.join(words[entity.start : entity.end])}\t{entity.start}-{entity.end}")
-    if not entities:
-        print("no entity found", file=sys.stderr)
     return 0
 
 
@@ -336,9 +326,7 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("a", type=Path, help="a cell's JSON under results/cells")
     compare.add_argument("b", type=Path)
 
-    predict = add("predict", _predict, "the entities of your own text, by a trained run")
-    predict.add_argument("run", type=Path, help="results/runs/DATASET/SETTING/METHOD/BACKBONE/BLOCK")
-    predict.add_argument("text")
+    predict_command.register(add, _plan)
 
     track = add("track", _track, "log finished cells in MLflow that are not there yet")
     track.add_argument("rebuild", nargs="?", choices=["rebuild"], help="make the whole store anew from results/")
