@@ -113,6 +113,8 @@ def test_agreement_is_the_mean_jaccard_index_of_pairs() -> None:
     one, two = (1, "s", 0, 1, "p"), (1, "s", 2, 3, "p")
     runs = [frozenset({one, two}), frozenset({one}), frozenset({two})]
     assert agreement(runs) == pytest.approx((1 / 2 + 1 / 2 + 0) / 3)
+    three = (1, "t", 0, 1, "p")
+    assert agreement([frozenset({one, two}), frozenset({two, three})]) == pytest.approx(1 / 3)
     assert agreement([frozenset(), frozenset()]) == 1.0
     assert agreement([frozenset({one}), frozenset({(2, *one[1:])})]) == 0.0, "another draw is another answer"
 
