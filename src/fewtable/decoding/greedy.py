@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from fewtable.decoding.constrained import Allowed
 from fewtable.decoding.generate import layout, pad
 
 Ids = Sequence[int]
@@ -27,7 +28,13 @@ def common_prefix(prompts: Sequence[Ids]) -> int:
 
 
 def answer(
-    model: Any, groups: Sequence[Sequence[Ids]], size: int, limit: int, stop: int, empty: Ids = ()
+    model: Any,
+    groups: Sequence[Sequence[Ids]],
+    size: int,
+    limit: int,
+    stop: int,
+    empty: Ids = (),
+    allowed: Sequence[Sequence[Allowed]] = (),
 ) -> list[list[list[int]]]:
     """Return the greedy answers of a decoder-only model, token ids without the end token.
 
@@ -38,13 +45,15 @@ def answer(
         limit: most tokens of an answer.
         stop: id of the token that ends an answer.
         empty: tokens of an answer that is complete by itself: the end token after it is not waited for.
+        allowed: what constrains the answer to each prompt, grouped as they are; left empty where nothing does.
     """
     found: list[list[list[int]]] = [[[] for _ in group] for group in groups]
     # (group, first, last): no part is larger than a batch.
     parts = [(g, i, min(i + size, len(p))) for g, p in enumerate(groups) for i in range(0, len(p), size)]
     for batch in _batches(groups, parts, size):
         rows = [groups[g][first:last] for g, first, last in batch]
-        answers = iter(_Batch(model, rows, limit, stop, tuple(empty)).run())
+        kept = [one for g, first, last in batch for one in allowed[g][first:last]] if allowed else []
+        answers = iter(_Batch(model, rows, limit, stop, tuple(empty), kept).run())
         for g, first, last in batch:
             found[g][first:last] = [next(answers) for _ in range(last - first)]
     return found
@@ -72,24 +81,30 @@ class _Batch:
     """One batch of prompts, from their first token to their last answer."""
 
     def __init__(
-        self, model: Any, groups: Sequence[Sequence[Ids]], limit: int, stop: int, empty: tuple[int, ...]
+        self,
+        model: Any,
+        groups: Sequence[Sequence[Ids]],
+        limit: int,
+        stop: int,
+        empty: tuple[int, ...],
+        allowed: Sequence[Allowed],
     ) -> None:
         self._model = model
         self._groups = groups
         self._limit = limit
         self._stop = stop
         self._empty = list(empty)
+        self._allowed = allowed
 
     @torch.inference_mode()
     def run(self) -> list[list[int]]:
         """Return the answers in the order of the prompts."""
-        cache, mask, tokens = self._read()
+        cache, mask, scores = self._read()
         device = self._model.device
-        answers: list[list[int]] = [[] for _ in tokens]
-        going = list(range(len(tokens)))  # prompts that are not done, in the order of the cache
-        new = tokens
+        answers: list[list[int]] = [[] for _ in scores]
+        going = list(range(len(scores)))  # prompts that are not done, in the order of the cache
         while True:
-            for row, token in zip(going, new, strict=True):
+            for row, token in zip(going, self._best(scores, [answers[row] for row in going], going), strict=True):
                 answers[row].append(token)
             kept = [place for place, row in enumerate(going) if not self._done(answers[row])]
             if not kept:
@@ -100,14 +115,22 @@ class _Batch:
                 mask, going = mask[chosen], [going[place] for place in kept]
             last = torch.tensor([[answers[row][-1]] for row in going], device=device)
             mask = torch.cat([mask, mask.new_ones(len(going), 1)], 1)
-            new = self._step(last, mask, cache)
+            scores = self._step(last, mask, cache)
         return [a[:-1] if a[-1] == self._stop else a for a in answers]
 
     def _done(self, answer: list[int]) -> bool:
         return answer[-1] == self._stop or len(answer) == self._limit or answer == self._empty
 
-    def _read(self) -> tuple[DynamicCache, torch.Tensor, list[int]]:
-        """Return cache, mask and first tokens of the answers."""
+    def _best(self, scores: torch.Tensor, answers: Sequence[Ids], going: Sequence[int]) -> list[int]:
+        """Return the most probable next tokens of the prompts that are not done, among those allowed."""
+        if not self._allowed:
+            best: list[int] = scores.argmax(-1).tolist()
+            return best
+        offered = [self._allowed[row](answer) for row, answer in zip(going, answers, strict=True)]
+        return [tokens[int(own[list(tokens)].argmax())] for tokens, own in zip(offered, scores, strict=True)]
+
+    def _read(self) -> tuple[DynamicCache, torch.Tensor, torch.Tensor]:
+        """Return cache, mask and the scores of the answers' first tokens."""
         model = self._model
         cache = DynamicCache(config=model.config)
         prompts = [prompt for group in self._groups for prompt in group]
@@ -130,14 +153,14 @@ class _Batch:
         mask = torch.cat([before, mask], 1)
         return cache, mask, self._step(ids, mask, cache)
 
-    def _step(self, ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache) -> list[int]:
-        """Read ``ids`` (rows, new), the last columns of ``mask``; return the most probable next tokens."""
+    def _step(self, ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
+        """Read ``ids`` (rows, new), the last columns of ``mask``; return scores of what is next (rows, vocabulary)."""
         positions = _positions(mask)[:, -ids.shape[1] :]
         out = self._model(
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1
         )
-        tokens: list[int] = out.logits[:, -1].argmax(-1).tolist()
-        return tokens
+        scores: torch.Tensor = out.logits[:, -1]
+        return scores
 
 
 def _positions(mask: torch.Tensor) -> torch.Tensor:

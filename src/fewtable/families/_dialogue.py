@@ -6,10 +6,11 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fewtable.corpus import Sentence
 from fewtable.decoding.generate import Generation, generate
 from fewtable.errors import ConfigError
 from fewtable.families._text import cut
-from fewtable.formats.base import Example, Turn
+from fewtable.formats.base import Example, Format, Turn
 from fewtable.formats.dialogue import Part, Template, parts, turns
 
 if TYPE_CHECKING:
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Prompts = Sequence[tuple[int, ...]]
+
+
+class Answering(Generation):
+    """How a decoder-only model answers."""
+
+    copied: bool = False
+    """Hold answers to JSON lists of strings copied from the sentence: none is unparsed, none unmatched."""
 
 
 class Dialogue:
@@ -58,16 +66,36 @@ class Dialogue:
         (part,) = self._parts(Example("a", answer))
         return tuple(self._encoded(part, first=True)[1][:-1])
 
-    def answers(self, model: Any, groups: Sequence[Prompts], options: Generation, empty: str) -> list[list[str]]:
-        """Return a model's answers to the prompts of each sentence; ``empty`` is one that nothing may follow."""
+    def answers(
+        self, model: Any, groups: Sequence[Prompts], form: Format, options: Answering, sentences: Sequence[Sentence]
+    ) -> list[list[str]]:
+        """Return a model's answers to the prompts of each sentence.
+
+        Raises:
+            ConfigError: copied answers are asked for, and the format has none or there are several beams.
+        """
+        from fewtable.decoding.constrained import CopiedList, Vocabulary
         from fewtable.decoding.greedy import answer
+
+        if options.copied and (not form.copies or options.beams > 1):
+            raise ConfigError(
+                "answers are held to the sentence where they are JSON lists, by greedy decoding alone",
+                where="decode.copied",
+                fix="leave it out, or take format uniner (query: type) and beams: 1",
+            )
 
         if options.beams > 1:
             flat = [prompt for group in groups for prompt in group]
             written = iter(generate(model, self._tokenizer, flat, options, (self.end,)))
             return [[next(written) for _ in group] for group in groups]
-        ends = self.empty(empty) if empty else ()
-        found = answer(model, groups, options.batch_size, options.max_new_tokens, self.end, ends)
+        ends = self.empty(form.empty) if form.empty else ()
+        allowed = []
+        if options.copied:
+            vocabulary, lead = Vocabulary(self._tokenizer), "" if self._template == "chat" else " "
+            for prompts, sentence in zip(groups, sentences, strict=True):
+                language = CopiedList(sentence.words, sentence.glued, lead)
+                allowed.append([vocabulary.constraint(language, self.end, options.max_new_tokens) for _ in prompts])
+        found = answer(model, groups, options.batch_size, options.max_new_tokens, self.end, ends, allowed)
         decode = self._tokenizer.batch_decode
         return [decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) for ids in found]
 

@@ -60,8 +60,10 @@ class TextSession(ABC):
         """Return the ids of what the model reads."""
 
     @abstractmethod
-    def answers(self, model: Any, groups: Sequence[Sequence[tuple[int, ...]]], empty: str) -> Sequence[Sequence[str]]:
-        """Return the model's answers to the prompts of each sentence; ``empty`` is one that nothing may follow."""
+    def answers(
+        self, model: Any, groups: Sequence[Sequence[tuple[int, ...]]], form: Format, sentences: Sequence[Sentence]
+    ) -> Sequence[Sequence[str]]:
+        """Return the model's answers to the prompts of each sentence, in a format."""
 
     @abstractmethod
     def start(self, fit: Fit) -> AbstractContextManager[Any]:
@@ -119,7 +121,7 @@ class TextSession(ABC):
         self._speak(read_labels(model))
         groups = [[self.prompt(query) for query in of_one] for of_one in queries(form, task, self.spec.dataset)]
         with self.trained(model) as trained:
-            for answers in self.answers(trained, groups, form.empty):
+            for answers in self.answers(trained, groups, form, task.query):
                 yield list(answers) if form.several else answers[0]
 
     def _format(self, task: Task) -> Format:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from fewtable.decoding.generate import Generation
-from fewtable.families._dialogue import Dialogue
+from fewtable.corpus import Sentence
+from fewtable.families._dialogue import Answering, Dialogue
 from fewtable.families._text import TextSession
 from fewtable.families.base import Fit, Job
-from fewtable.formats.base import Example
+from fewtable.formats.base import Example, Format
 from fewtable.formats.dialogue import Template
 from fewtable.specs import Spec
 from fewtable.training.loop import LoopOptions
@@ -47,7 +47,7 @@ class Train(LoopOptions):
     """Most tokens of a prompt; longer ones lose their beginning. A conversation is split between its turns."""
 
 
-class Decode(Generation):
+class Decode(Answering):
     """How answers are generated."""
 
 
@@ -55,6 +55,7 @@ class _Session(TextSession):
     def __init__(self, job: Job, options: Train, decode: Decode) -> None:
         super().__init__(job, options, decode)
         self._train = options
+        self._decode = decode
         self._base: Any = None
         Dialogue(self.tokenizer, options.template, options.prompt_length)  # what is wrong is said before weights load
 
@@ -68,8 +69,10 @@ class _Session(TextSession):
     def prompt(self, example: Example) -> tuple[int, ...]:
         return self._dialogue.prompt(example)
 
-    def answers(self, model: Any, groups: Sequence[Sequence[tuple[int, ...]]], empty: str) -> Sequence[Sequence[str]]:
-        return self._dialogue.answers(model, groups, self._generation, empty)
+    def answers(
+        self, model: Any, groups: Sequence[Sequence[tuple[int, ...]]], form: Format, sentences: Sequence[Sentence]
+    ) -> Sequence[Sequence[str]]:
+        return self._dialogue.answers(model, groups, form, self._decode, sentences)
 
     @contextmanager
     def start(self, fit: Fit) -> Iterator[Any]:

@@ -15,13 +15,13 @@ from typing import Annotated, Any, Protocol
 from pydantic import Field
 
 from fewtable.backbones import read_spec
-from fewtable.corpus import Task
-from fewtable.decoding.generate import Generation
-from fewtable.families._dialogue import Dialogue
+from fewtable.corpus import Sentence, Task
+from fewtable.errors import ConfigError
+from fewtable.families._dialogue import Answering, Dialogue
 from fewtable.families._text import format_of, queries
 from fewtable.families.base import Fit, Job
 from fewtable.files import digest, write_text
-from fewtable.formats.base import Example
+from fewtable.formats.base import Example, Format
 from fewtable.formats.dialogue import Template, turns
 from fewtable.specs import RunSpec, Spec
 
@@ -38,15 +38,17 @@ class Train(Spec):
     """Most tokens of a prompt; longer ones lose their beginning."""
 
 
-class Decode(Generation):
+class Decode(Answering):
     """How answers are generated. An endpoint takes ``max_new_tokens`` alone, and temperature 0."""
 
 
 class _Asked(Protocol):
     """A model that answers."""
 
-    def answers(self, groups: Sequence[Sequence[Example]], empty: str) -> list[list[str]]:
-        """Return the answers to the queries of each sentence."""
+    def answers(
+        self, groups: Sequence[Sequence[Example]], form: Format, sentences: Sequence[Sentence]
+    ) -> list[list[str]]:
+        """Return the answers to the queries of each sentence, in a format."""
 
 
 class _Local:
@@ -61,7 +63,9 @@ class _Local:
         self._folder, self._dtype = folder, dtype
         self._model: Any = None
 
-    def answers(self, groups: Sequence[Sequence[Example]], empty: str) -> list[list[str]]:
+    def answers(
+        self, groups: Sequence[Sequence[Example]], form: Format, sentences: Sequence[Sentence]
+    ) -> list[list[str]]:
         from transformers import AutoModelForCausalLM
 
         from fewtable.training.device import pick_device
@@ -70,7 +74,7 @@ class _Local:
         if self._model is None:
             self._model = load_model(AutoModelForCausalLM, self._folder, self._dtype, pick_device())
         prompts = [[self._dialogue.prompt(query) for query in of_one] for of_one in groups]
-        return self._dialogue.answers(self._model, prompts, self._decode, empty)
+        return self._dialogue.answers(self._model, prompts, form, self._decode, sentences)
 
 
 class _Endpoint:
@@ -81,7 +85,9 @@ class _Endpoint:
         self._spec = endpoint.model_copy(update={"max_tokens": decode.max_new_tokens})
         self._journal = job.journal
 
-    def answers(self, groups: Sequence[Sequence[Example]], empty: str) -> list[list[str]]:
+    def answers(
+        self, groups: Sequence[Sequence[Example]], form: Format, sentences: Sequence[Sentence]
+    ) -> list[list[str]]:
         """Ask what the journal does not answer; one question is asked once. A refused one has an empty answer."""
         from tqdm import tqdm
 
@@ -121,15 +127,26 @@ class _Session:
     def decode(self, task: Task, model: Path) -> Iterator[Any]:
         """Answer the query; the answers are yielded when all are there."""
         form = format_of(self._spec, task)
-        for answers in self._asked.answers(queries(form, task, self._spec.dataset), form.empty):
+        for answers in self._asked.answers(queries(form, task, self._spec.dataset), form, task.query):
             yield answers if form.several else answers[0]
 
 
 def load(job: Job) -> _Session:
-    """Load the tokenizer of a local model, or what an endpoint is to be asked; weights are loaded when first used."""
+    """Load the tokenizer of a local model, or what an endpoint is to be asked; weights are loaded when first used.
+
+    Raises:
+        ConfigError: a local model's tokenizer has no chat template where one is asked for; an endpoint is to be held to
+            copied answers.
+    """
     assert job.backbone is not None
     options = Train.model_validate(job.spec.train)
     decode = Decode.model_validate(job.spec.decoding or {})
     if read_spec(job.backbone).kind == "endpoint":
+        if decode.copied:
+            raise ConfigError(
+                "an endpoint's answers cannot be held to the sentence",
+                where=f"{job.spec.method}:decode.copied",
+                fix="leave it out, or take a local backbone",
+            )
         return _Session(job.spec, _Endpoint(job, decode))
     return _Session(job.spec, _Local(job.backbone, job.spec.dtype, options, decode))

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from fewtable.corpus import Sentence
 from fewtable.decoding.generate import Generation, generate, layout
 from fewtable.errors import ConfigError
 from fewtable.families._text import TextSession, cut
 from fewtable.families.base import Fit, Job
-from fewtable.formats.base import Example
+from fewtable.formats.base import Example, Format
 from fewtable.training.loop import LoopOptions
 
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ class _Session(TextSession):
         """Return the ids of what the model writes, its end token last."""
         return self._ended(self.tokenizer(text_target=example.target)["input_ids"], self._lengths[1])
 
-    def answers(self, model: Any, groups: Sequence[Sequence[tuple[int, ...]]], empty: str) -> Sequence[Sequence[str]]:
+    def answers(
+        self, model: Any, groups: Sequence[Sequence[tuple[int, ...]]], form: Format, sentences: Sequence[Sentence]
+    ) -> Sequence[Sequence[str]]:
         flat = [prompt for group in groups for prompt in group]
         written = iter(generate(model, self.tokenizer, flat, self._generation, (self.tokenizer.eos_token_id,)))
         return [[next(written) for _ in group] for group in groups]

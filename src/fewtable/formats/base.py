@@ -67,6 +67,8 @@ class Format(Protocol):
     """Whether a sentence has several queries; its output is then the list of their answers."""
     empty: str = ""
     """An answer that nothing may follow: decoding need not wait for its end."""
+    copies: bool = False
+    """Whether an answer is a JSON list of strings of the sentence, so that decoding can be held to it."""
 
     def __init__(self, types: Sequence[EntityType], options: Spec) -> None: ...
 

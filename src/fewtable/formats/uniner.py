@@ -56,6 +56,7 @@ class UniNer(Format):
         assert isinstance(options, Options)
         self.options = options
         self.several = options.query == "type"
+        self.copies = self.several
         self.empty = "[]" if self.several else "{}"
         self._words = {t.name: t.words for t in types}
         self._names = {t.words: t.name for t in types}

@@ -85,6 +85,24 @@ def test_a_model_without_a_chat_template_says_so(tiny: Path) -> None:
         prompt.load(Job(run_spec(template="chat"), tiny, 1))
 
 
+def test_answers_held_to_the_sentence_are_all_read(tmp_path: Path) -> None:
+    random = {"architecture": "llama", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+              "num_key_value_heads": 1, "intermediate_size": 16}  # fmt: skip
+    folder = put(tmp_path / "b", kind="causal", random=random)
+    form = make_format({"name": "uniner"}, entity_types({n: {"words": w} for n, w in TYPES.items()}))
+    lost = {}
+    for copied in (True, False):
+        made = prompt.load(Job(run_spec("uniner", "ie-as-qa", copied=copied, max_new_tokens=20), folder, 1))
+        read = [form.parse(s.words, o) for s, o in zip(QUERY, made.decode(TASK, tmp_path), strict=True)]
+        lost[copied] = {part.cause for parsed in read for part in parsed.dropped}
+    assert lost[True] <= {"surplus"} and "unparsed" in lost[False]
+    with pytest.raises(ConfigError, match="JSON lists"):
+        list(prompt.load(Job(run_spec(copied=True), folder, 1)).decode(TASK, tmp_path))
+    backbone = put(tmp_path / "e", kind="endpoint", endpoint=ENDPOINT)
+    with pytest.raises(ConfigError, match="cannot be held"):
+        prompt.load(Job(run_spec("uniner", copied=True), backbone, 1))
+
+
 def block(spec: RunSpec, backbone: Path, work: Path) -> list[Any]:
     """The outputs of a block, trained and decoded as the workflow does it."""
     paths: Any = {"backbone": backbone, "checkpoint": work / "1-1"}
