@@ -136,7 +136,9 @@ class _Batch:
         prompts = [prompt for group in self._groups for prompt in group]
         shared = [common_prefix(group) if len(group) > 1 else 0 for group in self._groups]
         cuts = [n for n, group in zip(shared, self._groups, strict=True) for _ in group]
-        if max(shared) < WORTH:
+        # A sliding window would count the padding between a prefix and what follows it.
+        window = getattr(model.config, "sliding_window", None)
+        if max(shared) < WORTH or (window and max(map(len, prompts)) + self._limit > window):
             cuts = [0] * len(prompts)
             before = torch.zeros(len(prompts), 0, dtype=torch.long, device=model.device)
         else:

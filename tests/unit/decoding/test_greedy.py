@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from fewtable.decoding.greedy import WORTH, answer, common_prefix
 
@@ -28,6 +28,17 @@ def model() -> Any:
     return LlamaForCausalLM(config).eval()
 
 
+@pytest.fixture(scope="module")
+def windowed() -> Any:
+    torch.manual_seed(3)
+    config = MistralConfig(
+        vocab_size=20, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, tie_word_embeddings=True, pad_token_id=0, eos_token_id=STOP, bos_token_id=None,
+        initializer_range=0.3, attn_implementation="eager", sliding_window=6,
+    )  # fmt: skip
+    return MistralForCausalLM(config).eval()
+
+
 def plain(model: Any, prompt: list[int], limit: int) -> list[int]:
     options = GenerationConfig(max_new_tokens=limit, do_sample=False, pad_token_id=0, eos_token_id=STOP)
     ids = torch.tensor([prompt])
@@ -42,6 +53,13 @@ def plain(model: Any, prompt: list[int], limit: int) -> list[int]:
 def test_the_tokens_are_those_of_one_prompt_at_a_time(model: Any, made: list[Any], size: int) -> None:
     groups = [[head + tail for tail in tails] for head, tails in made]
     assert answer(model, groups, size, 6, STOP) == [[plain(model, p, 6) for p in group] for group in groups]
+
+
+@settings(max_examples=20, deadline=None)
+@given(GROUPS)
+def test_a_window_sees_no_padding_between_prefix_and_question(windowed: Any, made: list[Any]) -> None:
+    groups = [[list(range(2, 2 + WORTH)) + head + tail for tail in tails] for head, tails in made]
+    assert answer(windowed, groups, 6, 4, STOP) == [[plain(windowed, p, 4) for p in group] for group in groups]
 
 
 def test_a_prefix_is_read_once(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
