@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from fewtable.specs import Spec
+from fewtable.specs import Engine, Spec
 from fewtable.teachers.spec import EndpointSpec
 
 BackboneKind = Literal["none", "encoder", "causal", "seq2seq", "endpoint"]
@@ -39,6 +39,8 @@ class BackboneSpec(Spec):
     endpoint: EndpointSpec | None = None
     """A model behind OpenAI's protocol; the method says how long its answers may be."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    engine: Engine = "transformers"
+    """What a decoder-only model generates with."""
     gpu: int = 0
     """GPUs that training and decoding ask for."""
     train_mem_mb: int = 4000

@@ -12,6 +12,9 @@ ShownName = Annotated[str, Field(pattern=r"^[a-z0-9+.-]+(/[a-z0-9+.-]+)?$")]
 """The name of a table, figure or statistics: ``table1``, or ``PAPER/table1``."""
 
 
+Engine = Literal["transformers", "vllm"]
+
+
 class Spec(BaseModel):
     """Base of all specs: immutable, unknown keys are errors."""
 
@@ -331,5 +334,7 @@ class RunSpec(Spec):
     """Key of the run that this one starts from: DATASET/SETTING/METHOD/BACKBONE."""
     decoding: dict[str, Any] | None = None
     """The decoding options; None in a training job."""
+    engine: Engine = "transformers"
+    """What generates, in a decoding job."""
     code: str
     """Fingerprint of the library code that the job uses."""

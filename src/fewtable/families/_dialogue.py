@@ -76,6 +76,7 @@ class Dialogue:
         """
         from fewtable.decoding.constrained import CopiedList, Vocabulary
         from fewtable.decoding.greedy import answer
+        from fewtable.decoding.vllm import VllmEngine
 
         if options.copied and (not form.copies or options.beams > 1):
             raise ConfigError(
@@ -83,7 +84,14 @@ class Dialogue:
                 where="decode.copied",
                 fix="leave it out, or take format uniner (query: type) and beams: 1",
             )
-
+        if isinstance(model, VllmEngine) and (options.copied or options.beams > 1):
+            raise ConfigError(
+                "vLLM answers greedily and freely",
+                where="decode",
+                fix="set beams: 1 and copied: false, or the backbone's engine: transformers",
+            )
+        if isinstance(model, VllmEngine):
+            return self._texts(model.answer(groups, options.max_new_tokens, self.end))
         if options.beams > 1:
             flat = [prompt for group in groups for prompt in group]
             written = iter(generate(model, self._tokenizer, flat, options, (self.end,)))
@@ -95,9 +103,11 @@ class Dialogue:
             for prompts, sentence in zip(groups, sentences, strict=True):
                 language = CopiedList(sentence.words, sentence.glued, lead)
                 allowed.append([vocabulary.constraint(language, self.end, options.max_new_tokens) for _ in prompts])
-        found = answer(model, groups, options.batch_size, options.max_new_tokens, self.end, ends, allowed)
+        return self._texts(answer(model, groups, options.batch_size, options.max_new_tokens, self.end, ends, allowed))
+
+    def _texts(self, groups: Sequence[Sequence[Sequence[int]]]) -> list[list[str]]:
         decode = self._tokenizer.batch_decode
-        return [decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) for ids in found]
+        return [decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) for ids in groups]
 
     def rows(self, examples: Sequence[Example]) -> list[Row]:
         """Return what is learned from the examples, the token that ends each learned answer with it."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from fewtable.corpus import Sentence
+from fewtable.errors import ConfigError
 from fewtable.families._dialogue import Answering, Dialogue
 from fewtable.families._text import TextSession
 from fewtable.families.base import Fit, Job
@@ -146,12 +147,28 @@ class _Session(TextSession):
     def trained(self, folder: Path) -> Iterator[Any]:
         from fewtable.training.weights import has_adapter, merged
 
-        if has_adapter(folder):
+        if self.spec.engine == "vllm":
+            yield self._served(folder)
+        elif has_adapter(folder):
             base = self._backbone()
             with self._widened(base, 0, folder), merged(base, folder) as model:
                 yield model
         else:
             yield self._load(folder, self.spec.dtype)
+
+    def _served(self, folder: Path) -> Any:
+        from fewtable.decoding.vllm import VllmEngine
+        from fewtable.training.weights import has_adapter
+
+        if self.labels:
+            raise ConfigError(
+                "vLLM takes no adapter with label tokens of its own",
+                where=f"config/backbones/{self.spec.backbone}.yaml:engine",
+                fix="set it to transformers for methods with labels: tokens",
+            )
+        if self._train.lora and has_adapter(folder):
+            return VllmEngine(self.folder, self.spec.dtype, folder, self._train.lora.r)
+        return VllmEngine(folder, self.spec.dtype)
 
     def _backbone(self) -> Any:
         """Return the backbone, loaded once: adapters come and go, its own weights stay."""

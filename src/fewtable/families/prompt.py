@@ -52,7 +52,7 @@ class _Asked(Protocol):
 
 
 class _Local:
-    def __init__(self, folder: Path, dtype: str, options: Train, decode: Decode) -> None:
+    def __init__(self, folder: Path, spec: RunSpec, options: Train, decode: Decode) -> None:
         from transformers import AutoTokenizer
         from transformers.utils import logging as progress
 
@@ -60,21 +60,27 @@ class _Local:
         tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True)
         self._dialogue = Dialogue(tokenizer, options.template, options.prompt_length)
         self._decode = decode
-        self._folder, self._dtype = folder, dtype
+        self._folder, self._spec = folder, spec
         self._model: Any = None
 
     def answers(
         self, groups: Sequence[Sequence[Example]], form: Format, sentences: Sequence[Sentence]
     ) -> list[list[str]]:
+        if self._model is None:
+            self._model = self._load()
+        prompts = [[self._dialogue.prompt(query) for query in of_one] for of_one in groups]
+        return self._dialogue.answers(self._model, prompts, form, self._decode, sentences)
+
+    def _load(self) -> Any:
         from transformers import AutoModelForCausalLM
 
+        from fewtable.decoding.vllm import VllmEngine
         from fewtable.training.device import pick_device
         from fewtable.training.weights import load_model
 
-        if self._model is None:
-            self._model = load_model(AutoModelForCausalLM, self._folder, self._dtype, pick_device())
-        prompts = [[self._dialogue.prompt(query) for query in of_one] for of_one in groups]
-        return self._dialogue.answers(self._model, prompts, form, self._decode, sentences)
+        if self._spec.engine == "vllm":
+            return VllmEngine(self._folder, self._spec.dtype)
+        return load_model(AutoModelForCausalLM, self._folder, self._spec.dtype, pick_device())
 
 
 class _Endpoint:
@@ -149,4 +155,4 @@ def load(job: Job) -> _Session:
                 fix="leave it out, or take a local backbone",
             )
         return _Session(job.spec, _Endpoint(job, decode))
-    return _Session(job.spec, _Local(job.backbone, job.spec.dtype, options, decode))
+    return _Session(job.spec, _Local(job.backbone, job.spec, options, decode))
