@@ -54,9 +54,21 @@ class DataPlan:
         return {}
 
     def draws(self, setting: str) -> int:
-        """Return the number of draws of a setting: the user's, else the setting's."""
+        """Return the number of draws of a setting: the user's, else the setting's.
+
+        Raises:
+            ConfigError: several draws of a setting without a support sample, which would all be the same.
+        """
         own: int | None = self.user.draws.get(setting)
-        return own or self.registry.setting(setting).draws
+        spec = self.registry.setting(setting)
+        count = own or spec.draws
+        if count > 1 and spec.sampler.rule == "none":
+            raise ConfigError(
+                f"setting '{setting}' draws nothing, so that {count} draws would be the same",
+                where=f"config/config.yaml:draws.{setting}" if own else f"config/settings/{setting}.yaml:draws",
+                fix="set it to 1",
+            )
+        return count
 
     def blocks(self, setting: str) -> list[str]:
         """Return the blocks of a setting: ``1-3``, ``4-6``, ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -32,10 +33,29 @@ class Plan(DataPlan):
         return {}
 
     def method(self, run: Run) -> Method:
-        """Return the resolved method of a run."""
+        """Return the resolved method of a run; where it decodes with its source run's model, ``train`` is the source's.
+
+        Raises:
+            ConfigError: see ``resolve``; the source's model is another family's, or writes another format.
+        """
         if run not in self._methods:
-            self._methods[run] = resolve(self.registry, self.user, run)
+            method = resolve(self.registry, self.user, run)
+            if method.init and self._takes_its_source(run):
+                source = self.method(method.init)
+                if (source.family, source.format) != (method.family, method.format):
+                    raise ConfigError(
+                        f"run {run.key} decodes with the model of {method.init.key}, which is a {source.family} of "
+                        f"format '{source.format}', not a {method.family} of format '{method.format}'",
+                        where=f"config/methods/{run.method}.yaml:init",
+                        fix="a source method of the same family and format.name",
+                    )
+                method = replace(method, train=source.train)
+            self._methods[run] = method
         return self._methods[run]
+
+    def _takes_its_source(self, run: Run) -> bool:
+        """Say whether a run that has a source decodes with that run's model as it is: there is no support."""
+        return self.registry.setting(run.setting).sampler.rule == "none"
 
     def check_target(self, path: str) -> None:
         """Check the names in a target that a person typed, and all methods of a table or figure.
@@ -227,6 +247,7 @@ class Plan(DataPlan):
             dtype=self.registry.backbone(run.backbone).dtype,
             init=method.init.key if method.init else None,
             decoding=method.decode if decode else None,
+            engine=self.registry.backbone(run.backbone).engine if decode else "transformers",
             code=self.code.of(script, family, self._format_code(method)),
         )
 
@@ -292,8 +313,7 @@ class Plan(DataPlan):
 
     def trained_model(self, run: Run, block: str) -> str:
         """Return the model folder that a run's block decodes with: where nothing is trained, that of its source run."""
-        untrained = self.registry.setting(run.setting).sampler.rule == "none"
-        source = self.init_model(run, block) if untrained else None
+        source = self.init_model(run, block) if self._takes_its_source(run) else None
         return source or f"results/runs/{run.key}/{block}/model"
 
     def backbone_params(self, name: str) -> str:

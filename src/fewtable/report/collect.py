@@ -72,7 +72,7 @@ class CellView:
     @property
     def checkpoint(self) -> str:
         """Which checkpoint the run kept."""
-        return checkpoint_choice(self.cell["spec"].get("train") or {})
+        return checkpoint_choice(self.cell["spec"])
 
     @property
     def peers(self) -> list[tuple[str, Mapping[str, Any]]]:

@@ -55,9 +55,12 @@ def lines(spec: TableSpec, cells: Mapping[str, CellFile]) -> tuple[tuple[str, st
     return tuple(out)
 
 
-def checkpoint_choice(train: Mapping[str, Any]) -> str:
-    """Say which checkpoint a run keeps, from its resolved training hyper-parameters."""
+def checkpoint_choice(spec: Mapping[str, Any]) -> str:
+    """Say which checkpoint a cell's run keeps, from its resolved spec."""
+    train = spec.get("train") or {}
     budget = train.get("adapt") or train
+    if spec.get("init") and spec["sampler"]["rule"] == "none":
+        return f"not trained on the sample, the model of {spec['init']} as it is"
     if not budget.get("epochs") and not budget.get("min_steps"):
         return "not trained on the sample"
     return "last step of a fixed budget, no development set"
@@ -70,7 +73,7 @@ def _checkpoints(spec: TableSpec, cells: Mapping[str, CellFile]) -> str:
             cell = cells.get(cell_key(row, column))
             if cell is None:
                 continue
-            titles = choices.setdefault(checkpoint_choice(cell["spec"].get("train") or {}), [])
+            titles = choices.setdefault(checkpoint_choice(cell["spec"]), [])
             if row.title not in titles:
                 titles.append(row.title)
     return "; ".join(f"{choice}: {', '.join(titles)}" for choice, titles in choices.items()) + "."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,6 @@ def test_a_password_does_not_reach_the_commands(make: Any) -> None:
 
 
 def test_a_source_run_is_shared_by_all_draws(make: Any, tmp_path: Path, root: Path) -> None:
-    import shutil
-
     shutil.copytree(root / "config", tmp_path / "config")
     (tmp_path / "config/methods/moved.yaml").write_text(
         "extends: lc-bert\ntitle: Moved\ninit: {method: lc-bert, dataset: conll2003, setting: full}\n"
@@ -130,6 +129,28 @@ def test_a_source_run_is_shared_by_all_draws(make: Any, tmp_path: Path, root: Pa
     )
     with pytest.raises(ConfigError, match="which has 3 draws"):
         Plan(Registry(tmp_path / "config"), {}).init_model(run._replace(method="wrong"), "1-3")
+
+
+def test_what_is_not_trained_is_told_as_its_source_was_trained(make: Any, tmp_path: Path, root: Path) -> None:
+    run = Run("mit-restaurant", "zero-shot", "uniner-type", "llama-7b")
+    plan = make(overrides={"uniner-type-source": {"train": {"epochs": 1, "template": "chat"}}})
+    spec, cell = plan.run_spec(run, "1-1", decode=True), json.loads(plan.cell_params(run))["spec"]
+    assert (spec.train["epochs"], spec.train["template"]) == (1, "chat")
+    assert cell["train"] == spec.train
+    tuned = plan.run_spec(run._replace(setting="10-shot"), "1-3", decode=True)
+    assert (tuned.train["epochs"], tuned.train["template"]) == (3, "ie-as-qa"), "it is trained by its own"
+
+    shutil.copytree(root / "config", tmp_path / "config")
+    (tmp_path / "config/methods/odd.yaml").write_text("extends: uniner-type\ntitle: Odd\nformat: {name: ye}\n")
+    with pytest.raises(ConfigError, match="of format 'uniner', not a causal of format 'ye'"):
+        Plan(Registry(tmp_path / "config"), {}).method(run._replace(method="odd"))
+
+
+def test_what_draws_nothing_has_one_draw(make: Any) -> None:
+    assert make(draws={"zero-shot": 1}).blocks("zero-shot") == ["1-1"]
+    with pytest.raises(ConfigError, match="'zero-shot' draws nothing") as caught:
+        make(draws={"zero-shot-150": 1, "zero-shot": 2}).blocks("zero-shot")
+    assert "config/config.yaml:draws.zero-shot" in str(caught.value)
 
 
 def test_official_episodes_need_their_raw_files(make: Any) -> None:

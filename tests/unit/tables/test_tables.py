@@ -279,7 +279,13 @@ def test_episodes_have_a_spread_line_of_their_own(cells: list[dict[str, Any]]) -
     ],
 )
 def test_a_run_is_trained_where_its_budget_has_steps(train: dict[str, Any], trained: bool) -> None:
-    assert (checkpoint_choice(train) != "not trained on the sample") is trained
+    assert (checkpoint_choice({"train": train}) != "not trained on the sample") is trained
+
+
+def test_a_zero_shot_cell_names_the_run_whose_model_it_took() -> None:
+    spec = {"train": {"epochs": 3}, "init": "d/full/source/b", "sampler": {"rule": "none"}}
+    assert checkpoint_choice(spec) == "not trained on the sample, the model of d/full/source/b as it is"
+    assert checkpoint_choice({**spec, "sampler": {"rule": "all"}}).startswith("last step of a fixed budget")
 
 
 def test_rows_on_different_samples_or_data_are_called_out(cells: list[dict[str, Any]]) -> None:
