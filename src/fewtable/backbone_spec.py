@@ -38,6 +38,8 @@ class BackboneSpec(Spec):
     """A small random model: transformers config class options, for tests."""
     endpoint: EndpointSpec | None = None
     """A model behind OpenAI's protocol; the method says how long its answers may be."""
+    unavailable: str | None = None
+    """Why its weights can't be had as they are; cells on it are left out."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     engine: Engine = "transformers"
     """What a decoder-only model generates with."""

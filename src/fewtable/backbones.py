@@ -26,8 +26,13 @@ def materialise(name: str, spec: BackboneSpec, target: Path) -> None:
 
     Raises:
         ConfigError: the spec names no source, or a package that is not installed.
-        DataError: a file is not what it should be, or the hub can't be reached.
+        DataError: a file is not what it should be, the hub can't be reached, or the spec says that it has no weights.
     """
+    if spec.unavailable:
+        raise DataError(
+            f"the weights of backbone '{name}' can't be had: {spec.unavailable}",
+            where=f"config/backbones/{name}.yaml:unavailable",
+        )
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

@@ -151,7 +151,7 @@ def _check_runs(plan: Plan, kind: str, name: str, found: Findings) -> None:
         if reason := plan.unavailable(run):
             found.blocked.setdefault(reason, []).append(cell)
         backbone = plan.registry.backbone(run.backbone)
-        if backbone.hub and not Path(f"results/backbones/{run.backbone}").exists():
+        if backbone.hub and not backbone.unavailable and not Path(f"results/backbones/{run.backbone}").exists():
             reason = f"weights of {run.backbone} are not here; they will be downloaded from the hub ({backbone.hub})"
             found.blocked.setdefault(reason, []).append(cell)
         if backbone.gpu and not _has_gpu():

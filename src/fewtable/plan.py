@@ -118,7 +118,9 @@ class Plan(DataPlan):
         return {place: reason for place, reason in places if reason is not None}
 
     def unavailable(self, run: Run) -> str | None:
-        """Return why a cell can't be made here, or None: its own data is missing, or that of a run it starts from."""
+        """Return why a cell can't be made here, or None: its weights, its data, or those of a run it starts from."""
+        if reason := self.registry.backbone(run.backbone).unavailable:
+            return f"weights: {reason}"
         stage: Run | None = run
         while stage is not None:
             if reason := self.blocked(stage.dataset, stage.setting):

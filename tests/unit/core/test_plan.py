@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from fewtable.errors import ConfigError
+from fewtable.backbones import materialise
+from fewtable.errors import ConfigError, DataError
 from fewtable.plan import Plan
 from fewtable.registry import Registry
 from fewtable.resolve import Run
@@ -88,6 +89,17 @@ def test_a_cell_waits_for_the_data_of_the_run_it_starts_from(make: Any) -> None:
     run = Run("mit-movie", "10-shot", "mp-nsp", "tiny-bert")  # its source run learns from Few-NERD
     assert make().unavailable(run) == make().blocked("fewnerd", "full") is not None
     assert make().unavailable(Run("mit-movie", "10-shot", "lc-bert-transfer", "tiny-bert")) is None
+
+
+def test_weights_that_cannot_be_had_block_their_cells(make: Any, tmp_path: Path) -> None:
+    plan = make()
+    reason = plan.unavailable(Run("crossner-ai-uniner", "zero-shot", "ye", "vicuna-7b"))
+    assert reason and reason.startswith("weights: the hub has pickles only")
+    vicunas = [place for place, why in plan._blocked_places("tables", "universalner/table3").items() if why == reason]
+    assert vicunas and all(place.startswith("vicuna-7b/") for place in vicunas)
+    with pytest.raises(DataError, match="pickles only") as caught:
+        materialise("vicuna-7b", plan.registry.backbone("vicuna-7b"), tmp_path / "vicuna")
+    assert "config/backbones/vicuna-7b.yaml:unavailable" in str(caught.value)
 
 
 def test_a_missing_licence_names_the_files(make: Any) -> None:
