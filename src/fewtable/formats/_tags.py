@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from fewtable.corpus import EntityType, Scheme, Sentence, tags_to_entities
-from fewtable.files import dumps
 from fewtable.formats.base import Dropped, Example, Format, Parsed
+from fewtable.literals import show
 from fewtable.specs import Spec
 
 ReadTag = Callable[[str, str], tuple[str, str | None]]
@@ -31,14 +31,6 @@ class Wordwise(Format):
     def render(self, sentence: Sentence) -> Sequence[Example]:
         """Return no queries: the method reads the words."""
         return ()
-
-
-def show(value: Any) -> str:
-    """Return a JSON value as text, and what is no JSON as its ``repr``."""
-    try:
-        return dumps(value)
-    except (TypeError, ValueError):
-        return repr(value)
 
 
 def read_tags(words: Sequence[str], output: Any, read: ReadTag, scheme: Scheme) -> Parsed:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from fewtable.corpus import Entity, EntityType, Sentence
+from fewtable.literals import written
 from fewtable.specs import Spec
 
 
@@ -41,6 +42,9 @@ class Dropped:
     text: str
     type: str = ""
     """The type that the part names, where one is known."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", written(self.text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,10 @@ from pydantic import Field, model_validator
 
 from fewtable.corpus import Entity, EntityType, Sentence
 from fewtable.errors import ConfigError
-from fewtable.files import dumps, stable_seed
+from fewtable.files import stable_seed
 from fewtable.formats._surfaces import Span, occurrences
 from fewtable.formats.base import Dropped, Example, Format, Parsed
+from fewtable.literals import show
 from fewtable.specs import Spec
 
 INSTRUCTION = "please extract entities and their types from the input sentence, all entity types are in options"
@@ -128,7 +129,7 @@ class InstructionNer(Format):
     def parse(self, words: Sequence[str], output: Any) -> Parsed:
         """Read an answer; any JSON value gives a result."""
         if not isinstance(output, str):
-            return Parsed((), (Dropped("unparsed", dumps(output)),))
+            return Parsed((), (Dropped("unparsed", show(output)),))
         text = self._spaced(output.strip()) if self.tokens else output.strip()
         if text == ".":
             return Parsed(())

@@ -14,10 +14,11 @@ from pydantic import Field
 
 from fewtable.corpus import EntityType, Sentence
 from fewtable.errors import ConfigError
-from fewtable.files import dumps, stable_seed
+from fewtable.files import stable_seed
 from fewtable.formats._surfaces import Reading
 from fewtable.formats._types import check_words, of_source
 from fewtable.formats.base import Example, Format, Parsed
+from fewtable.literals import show
 from fewtable.specs import Spec
 
 INSTRUCTION = (
@@ -98,7 +99,7 @@ class InstructUie(Format):
         """
         reading = Reading(words)
         if not isinstance(output, str) or not output.strip():
-            reading.drop("unparsed", dumps(output))
+            reading.drop("unparsed", show(output))
             return reading.result()
         for pair in map(str.strip, output.split(";")):
             kind, colon, surface = pair.partition(":")

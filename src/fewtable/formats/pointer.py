@@ -11,8 +11,9 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 from fewtable.corpus import Entity
-from fewtable.formats._tags import Wordwise, show
+from fewtable.formats._tags import Wordwise
 from fewtable.formats.base import Dropped, Parsed
+from fewtable.literals import show
 from fewtable.specs import Spec
 
 Place = tuple[int, int]

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from fewtable.corpus import Entity
-from fewtable.formats._tags import Wordwise, show
+from fewtable.formats._tags import Wordwise
 from fewtable.formats.base import Dropped, Parsed
+from fewtable.literals import show
 
 
 class Spans(Wordwise):

@@ -18,11 +18,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from fewtable.corpus import EntityType, Sentence
-from fewtable.files import dumps, stable_seed
-from fewtable.formats._answers import json_list, json_object
+from fewtable.files import stable_seed
 from fewtable.formats._surfaces import Reading
 from fewtable.formats._types import check_words, of_source
 from fewtable.formats.base import Dropped, Example, Format, Parsed, Turn
+from fewtable.literals import json_list, json_object, show
 from fewtable.specs import Spec
 
 READ = "I've read this text."
@@ -117,13 +117,13 @@ class UniNer(Format):
         if self.several:
             answers = output if isinstance(output, list) and len(output) == len(self._words) else None
             if answers is None:
-                return Parsed((), (Dropped("unparsed", dumps(output)),))
+                return Parsed((), (Dropped("unparsed", show(output)),))
             for name, answer in zip(self._words, answers, strict=True):
                 _take(reading, name, json_list(answer), answer)
         else:
             found = json_object(output)
             if found is None:
-                return Parsed((), (Dropped("unparsed", output if isinstance(output, str) else dumps(output)),))
+                return Parsed((), (Dropped("unparsed", output if isinstance(output, str) else show(output)),))
             for kind, items in found.items():
                 if kind not in self._names:
                     reading.drop("unknown-type", kind)
@@ -135,13 +135,13 @@ class UniNer(Format):
 def _take(reading: Reading, name: str, items: Sequence[Any] | None, answer: Any) -> None:
     """Take the items of an answer about a type; None are unparsed."""
     if items is None:
-        reading.drop("unparsed", answer if isinstance(answer, str) else dumps(answer), name)
+        reading.drop("unparsed", answer if isinstance(answer, str) else show(answer), name)
         return
     for item in items:
         if isinstance(item, str):
             reading.name(name, item)
         else:
-            reading.drop("unparsed", dumps(item), name)
+            reading.drop("unparsed", show(item), name)
 
 
 class _Negatives:

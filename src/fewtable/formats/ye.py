@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from fewtable.corpus import EntityType, Sentence
-from fewtable.files import dumps
 from fewtable.formats._surfaces import Reading, occurrences
 from fewtable.formats._types import check_words
 from fewtable.formats.base import Example, Format, Parsed
+from fewtable.literals import show
 from fewtable.specs import Spec
 
 SEPARATORS = re.compile(r"[|;\n]")
@@ -68,7 +68,7 @@ class Ye(Format):
         reading = Reading(words)
         text = output.strip() if isinstance(output, str) else ""
         if not text:
-            reading.drop("unparsed", dumps(output))
+            reading.drop("unparsed", show(output))
             return reading.result()
         values: dict[str, dict[str, None]] = {}
         for piece in map(str.strip, SEPARATORS.split(re.sub(r"\Aentity:", "", text, flags=re.IGNORECASE))):

@@ -6,11 +6,11 @@ paper's authors would have thrown away is mended where nothing has to be guessed
 
 from __future__ import annotations
 
-import ast
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from fewtable.literals import FAULTS, Bracket, bracket, literal
 
 Repair = Literal["surrounded", "truncated", "shape", "near-json"]
 """Text around the list (a code fence, a sentence); a list that was cut; dicts or bare tuples in place of a list of
@@ -44,7 +44,7 @@ def parse(answer: str) -> Parsed:
     elif not whole:
         text = text[start:end] + {"[": "]", "{": "}"}[text[start]]
         repairs.append("truncated")
-    value = _literal(text)
+    value = literal(text)
     if value is None:
         value = _near_json(text)
         repairs.append("near-json")
@@ -56,60 +56,18 @@ def parse(answer: str) -> Parsed:
     return Parsed(tuple(pairs), tuple(repairs), malformed)
 
 
-def _span(text: str) -> tuple[int, int, bool] | None:
-    """Find the first bracket: (start, end, whether it is balanced); of a cut one, up to its last whole item."""
-    start = min((i for i in (text.find("["), text.find("{")) if i >= 0), default=-1)
+def _span(text: str) -> Bracket | None:
+    """Find the first bracket, or bare tuples that are the whole text; None without any, or when no item is whole."""
+    found = bracket(text)
     bare = text.find("(")
-    if start < 0 or (0 <= bare < start and _listed(text) is not None):
-        return (0, len(text), True) if _listed(text) is not None else None
-    depth, quote, last = 0, "", -1
-    position = start
-    while position < len(text):
-        char = text[position]
-        if quote:
-            if char == "\\":
-                position += 1
-            elif char == quote and _closes(text, position):
-                quote = ""
-        elif char in "\"'" and _opens(text, position):
-            quote = char
-        elif char in "[({":
-            depth += 1
-        elif char in "])}":
-            depth -= 1
-            if depth == 0:
-                return start, position + 1, True
-            if depth == 1:
-                last = position + 1
-        position += 1
-    return (start, last, False) if last > 0 else None
-
-
-def _opens(text: str, position: int) -> bool:
-    """Tell a quote that opens a string from an apostrophe: only brackets, separators and space stand before it."""
-    before = text[:position].rstrip()[-1:]
-    return before in ("", "[", "(", "{", ",", ":")
-
-
-def _closes(text: str, position: int) -> bool:
-    """Tell a quote that closes a string from one inside it: a bracket or a separator follows."""
-    after = text[position + 1 : position + 40].lstrip()[:1]
-    return after in ("", "]", ")", "}", ",", ":")
+    if (found is None or 0 <= bare < found.start) and _listed(text) is not None:
+        return Bracket(0, len(text), True)
+    return found if found and found.end > found.start else None
 
 
 def _listed(text: str) -> tuple[Any, ...] | None:
-    value = _literal(text) if text.startswith("(") else None
+    value = literal(text) if text.startswith("(") else None
     return value if isinstance(value, tuple) else None
-
-
-def _literal(text: str) -> Any:
-    """Return a Python literal, or None. Nothing is evaluated."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an unknown escape in a string, which Python only warns of
-            return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-        return None
 
 
 def _near_json(text: str) -> Any:
@@ -117,7 +75,7 @@ def _near_json(text: str) -> Any:
 
     try:
         return json_repair.loads(text)
-    except (ValueError, RecursionError):
+    except FAULTS:
         return None
 
 

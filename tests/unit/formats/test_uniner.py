@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 
 from fewtable.corpus import Entity, EntityType, Sentence, split_words
 from fewtable.errors import ConfigError
+from fewtable.files import write_jsonl
+from fewtable.formats.base import Dropped
 from fewtable.formats.dialogue import text
 from fewtable.formats.uniner import FORMAT, Options
 
@@ -180,6 +183,42 @@ def test_any_output_gives_a_result(output: Any, query: str) -> None:
 
 def test_deep_nesting_is_unparsed() -> None:
     assert make({"t": "thing"}).parse(("a",), ["[" * 100_000]).dropped[0].cause == "unparsed"
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        ("[{[1]: 2}]", "unparsed"),
+        ("[NaN]", "unparsed"),
+        ("[1e999]", "unparsed"),
+        ("[b'x']", "unparsed"),
+        ("[...]", "unparsed"),
+        ("[{1, 2}]", "unparsed"),
+        ("[1j]", "unparsed"),
+        ("[{(1, 2): 3}]", "unparsed"),
+        (f"[0x{'f' * 5000}]", "unparsed"),
+        (r'["\ud83d"]', "unmatched"),
+        (r"['\ud83d']", "unmatched"),
+        ("['a', 3]", "unparsed"),
+    ],
+)
+@pytest.mark.parametrize("query", ["type", "all"])
+def test_what_was_dropped_can_be_written(answer: str, cause: str, query: str, tmp_path: Path) -> None:
+    form = make({"p": "person", "l": "location"}, query=query)
+    output: Any = [answer, "[]"] if query == "type" else f'{{"person": {answer}, "location": []}}'
+    dropped = form.parse(("a", "b"), output).dropped
+    assert [d.cause for d in dropped] == [cause]
+    write_jsonl(tmp_path / "x.jsonl", [[d.text, d.type] for d in dropped])
+    whole = form.parse(("a", "b"), "{" + answer + ": 1}")
+    write_jsonl(tmp_path / "x.jsonl", [[d.text, d.type] for d in whole.dropped])
+
+
+def test_half_a_surrogate_pair_is_replaced_and_a_whole_one_is_read() -> None:
+    form = make({"p": "person"})
+    assert form.parse(("a",), [r"['\ud83d\ude00', '\ud83d']"]).dropped == (
+        Dropped("unmatched", "😀", "p"),
+        Dropped("unmatched", "\N{REPLACEMENT CHARACTER}", "p"),
+    )
 
 
 def test_types_with_the_same_words_are_refused() -> None:
