@@ -77,7 +77,7 @@ def read_key(spec: EndpointSpec, environment: Mapping[str, str]) -> str:
 
 
 async def ask_all(requests: Sequence[Request], spec: EndpointSpec, journal: Journal, bar: Any) -> None:
-    """Ask all requests, each answer journalled as it comes.
+    """Ask all requests, each answer journalled as it comes; without requests, nothing, a key neither, is looked at.
 
     Args:
         requests: with keys that the journal does not answer.
@@ -90,6 +90,8 @@ async def ask_all(requests: Sequence[Request], spec: EndpointSpec, journal: Jour
         BudgetError: the next request could pass the budget.
         DataError: the endpoint does not answer; the disk is full.
     """
+    if not requests:
+        return
     spent = [sum(a.tokens[i] for a in journal.answers.values()) + journal.lost[i] for i in (0, 1)]
     async with openai.AsyncOpenAI(
         api_key=read_key(spec, os.environ),

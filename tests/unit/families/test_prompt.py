@@ -157,6 +157,15 @@ def test_what_was_answered_before_a_failure_is_not_asked_again(tmp_path: Path) -
         assert block(run_spec(), backbone, tmp_path) == outputs and len(server.bodies) == size
 
 
+def test_what_the_journal_answers_needs_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THE_KEY", "k")
+    with ChatServer(answer=lambda asked: "Person: anna") as server:
+        backbone = put(tmp_path / "b", kind="endpoint", endpoint={**ENDPOINT, "url": server.url, "key": "THE_KEY"})
+        outputs = block(run_spec(), backbone, tmp_path)
+    monkeypatch.delenv("THE_KEY")
+    assert block(run_spec(), backbone, tmp_path) == outputs
+
+
 @pytest.mark.parametrize("options", [{"kind": "endpoint"}, {"kind": "causal", "endpoint": ENDPOINT}])
 def test_a_backbone_has_an_endpoint_when_its_kind_says_so(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="only then"):
