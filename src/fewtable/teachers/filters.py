@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from fewtable.corpus import Entity, Sentence, split_words
+from fewtable.literals import written
 from fewtable.teachers.parse import Pair
 
 BLACKLIST = frozenset({"else", "none", "na", "n/a", "misc", "miscellaneous", "other", "others", "unknown", "entity"})
@@ -34,15 +35,15 @@ def annotate(identity: str, text: str, pairs: Iterable[Pair], dropped: Counter[s
 
     Returns:
         The passage's words; an entity is the first mention, at word boundaries, of a distinct (surface, type), its
-        type lower-cased with single spaces.
+        type lower-cased with single spaces and without a final dot, which a definition has (methods/12, variants).
     """
     words, glued = split_words(text)
     sentence = Sentence(identity, words, (), glued)
     folded = " ".join(text.split()).casefold()
     found: set[Entity] = set()
     for surface, kind in pairs:
-        name = " ".join(kind.split()).lower()
-        wanted = " ".join(surface.split())
+        name = " ".join(written(kind).split()).lower().removesuffix(".").rstrip()
+        wanted = " ".join(written(surface).split())
         if not name or not wanted:
             cause = "empty"
         elif name in BLACKLIST:

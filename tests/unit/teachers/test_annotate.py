@@ -101,6 +101,7 @@ ANSWERS: dict[str, Any] = {
     "none": "[]",
     "odd": '[("Ann", "Person"), ("Bob", "Person"), ("nn", "Person"), ("Ann", "person"), ("Ann", 3), ("Анна", "x")]',
     "surrogate": '[("Ann", "per\ud800son")]',
+    "escaped": r'[("Ann", "\ud83d person"), ("\ud83d", "person")]',
     "deep": "[" * 3000,
 }
 
@@ -109,18 +110,20 @@ def test_answers_are_counted_by_what_they_are(tmp_path: Path) -> None:
     places = write_corpus(tmp_path, [f"{name}: Ann lives in Oslo" for name in ANSWERS])
     with ChatServer(answer=lambda text: ANSWERS[text.partition(":")[0]]) as server:
         summary = annotate(teacher(server.url), places)
-    assert summary["answers"] == {"read": 7, "unparseable": 3, "refused": 0, "truncated": 1, "without-entities": 1}
+    assert summary["answers"] == {"read": 8, "unparseable": 3, "refused": 0, "truncated": 1, "without-entities": 1}
     assert summary["repairs"] == {"shape": 1, "surrounded": 1, "truncated": 1}
     assert summary["dropped"] == {
         "malformed": 1,
         "empty": 0,
         "blacklisted": 1,
         "non-english": 1,
-        "not-in-passage": 1,
+        "not-in-passage": 2,
         "not-at-word-boundaries": 1,
         "duplicate": 1,
     }
-    assert (summary["passages"], summary["entities"]) == ({"read": 10, "kept": 6}, 7)
+    assert (summary["passages"], summary["entities"]) == ({"read": 11, "kept": 7}, 8)
+    types = {e.type for s in read_sentences(places.output / "annotations.jsonl") for e in s.entities}
+    assert "\N{REPLACEMENT CHARACTER} person" in types
 
 
 def test_the_same_file_in_whatever_order_answers_come(tmp_path: Path) -> None:

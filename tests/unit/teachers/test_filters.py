@@ -25,6 +25,11 @@ def test_what_is_kept() -> None:
     assert found(pairs) == (kept, {})
 
 
+def test_a_definition_loses_its_final_dot() -> None:
+    assert found([("Ann", "A person who sings.")]) == ([("Ann", "a person who sings")], {})
+    assert found([("Ann", "None."), ("Ann", ".")]) == ([], {"blacklisted": 1, "empty": 1})
+
+
 @pytest.mark.parametrize(
     ("pair", "cause"),
     [
