@@ -171,16 +171,18 @@ class Dialogue:
 
 
 def _halves(example: Example) -> list[Example]:
-    """Return two conversations with half of the learned turns each; none of a single turn, which does not fit."""
-    fixed = tuple(turn for turn in example.before if not turn.learned)
-    asked = [turn for turn in turns(example) if turn.learned]
+    """Return two conversations about the passage, which is the first turn, with half of the questions each.
+
+    None of a single question, which does not fit.
+    """
+    passage, *asked = turns(example)
     if len(asked) < 2:
         log.warning("a question that does not fit beside its passage is left out: %s", asked[0].prompt)
         return []
     middle = len(asked) // 2
-    return [_ending(fixed, half) for half in (asked[:middle], asked[middle:])]
+    return [_ending(passage, half) for half in (asked[:middle], asked[middle:])]
 
 
-def _ending(fixed: tuple[Turn, ...], asked: Sequence[Turn]) -> Example:
+def _ending(passage: Turn, asked: Sequence[Turn]) -> Example:
     last = asked[-1]
-    return Example(last.prompt, last.target, (*fixed, *asked[:-1]))
+    return Example(last.prompt, last.target, (passage, *asked[:-1]))

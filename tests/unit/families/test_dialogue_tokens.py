@@ -60,6 +60,19 @@ def test_a_long_conversation_is_split_between_its_turns(tokenizer: Any, caplog: 
     assert "Who?" in caplog.text
 
 
+def test_each_half_keeps_its_passage_where_that_turn_is_learned(tokenizer: Any) -> None:
+    read = Turn(READ.prompt, READ.target)
+    talk = Example("Who?", '["bo"]', (read, Turn("Where?", "[]")))
+    (whole,) = Dialogue(tokenizer, "ie-as-qa", FULL).rows([talk])
+    rows = Dialogue(tokenizer, "ie-as-qa", len(whole.ids) - 1).rows([talk])
+    end = tokenizer.eos_token
+    assert [learned(tokenizer, row) for row in rows] == [
+        f" {READ.target}{end} []{end}",
+        f' {READ.target}{end} ["bo"]{end}',
+    ]
+    assert all(READ.prompt in tokenizer.decode(row.ids) for row in rows)
+
+
 def test_a_tokenizer_without_a_chat_template_says_so() -> None:
     with pytest.raises(ConfigError, match="no chat template"):
         Dialogue(byte_tokenizer(), "chat", FULL)
