@@ -48,9 +48,7 @@ def parse_outputs(
         DataError: the outputs are not those of the tasks' query sentences, in order (file:line).
     """
     expected = [(task, sentence) for task in tasks for sentence in task.query]
-    formats: dict[int, Format] = {}
-    for task in tasks:
-        formats[task.draw] = make_format(options, task_types(types, task.types))
+    formats = _formats(tasks, options, types)
 
     def rows() -> Iterator[dict[str, Any]]:
         position = 0
@@ -78,6 +76,25 @@ def parse_outputs(
             raise DataError(f"{len(expected) - position} outputs are missing", where=str(outputs))
 
     return write_jsonl(target, rows())
+
+
+def raw_answers(
+    outputs: Path, tasks: Sequence[Task], options: Mapping[str, Any], types: Sequence[EntityType]
+) -> dict[int, dict[str, Mapping[str, str] | None]]:
+    """Read from outputs that ``parse_outputs`` has taken: draw -> sentence id -> type -> the answer as written.
+
+    None for a sentence where the format has no such answers (``Format.raw_answers``).
+    """
+    formats = _formats(tasks, options, types)
+    found: dict[int, dict[str, Mapping[str, str] | None]] = {task.draw: {} for task in tasks}
+    for _, row in read_jsonl(outputs):
+        found[row["draw"]][row["id"]] = formats[row["draw"]].raw_answers(row["output"])
+    return found
+
+
+def _formats(tasks: Sequence[Task], options: Mapping[str, Any], types: Sequence[EntityType]) -> dict[int, Format]:
+    """Return draw -> the format for its own types."""
+    return {task.draw: make_format(options, task_types(types, task.types)) for task in tasks}
 
 
 def read_predictions(path: Path) -> dict[int, dict[str, Parsed]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fewtable.corpus import build_tasks, read_samples
 from fewtable.files import write_json
-from fewtable.predictions import entity_types, parse_outputs, read_predictions
+from fewtable.predictions import entity_types, parse_outputs, raw_answers, read_predictions
 from fewtable.scoring.block import score_block
 from fewtable.script import run
 
@@ -23,7 +23,8 @@ def main() -> str:
     tasks = build_tasks(read_samples(args.samples), {path.stem: path for path in args.data})
     types = entity_types(args.spec["types"])
     count = parse_outputs(args.outputs, tasks, args.spec["format"], types, args.predictions)
-    write_json(args.scores, score_block(tasks, read_predictions(args.predictions)))
+    answers = raw_answers(args.outputs, tasks, args.spec["format"], types)
+    write_json(args.scores, score_block(tasks, read_predictions(args.predictions), answers))
     return f"parsed and scored {count} outputs"
 
 

@@ -6,7 +6,7 @@ Formats import neither torch nor transformers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -87,6 +87,13 @@ class Format(Protocol):
             seed: decides what is random here; the draw's number, alike for all methods and backbones.
         """
         return [example for sentence in support for example in self.render(sentence)]
+
+    def raw_answers(self, output: Any) -> Mapping[str, str] | None:
+        """Return type -> the answer about it as written, for a scorer that reads answers by rules of its own.
+
+        None where answers are not lists about one type each; such a scorer then takes the entities that were parsed.
+        """
+        return None
 
     def parse(self, words: Sequence[str], output: Any) -> Parsed:
         """Read a model's output for a sentence. Total: any JSON value gives a result, never an exception."""

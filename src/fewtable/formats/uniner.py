@@ -108,6 +108,14 @@ class UniNer(Format):
         *before, (question, answer) = pairs
         return Example(question, answer, (read, *(Turn(*pair) for pair in before)))
 
+    def raw_answers(self, output: Any) -> Mapping[str, str] | None:
+        """Return type -> the answer about it, which UniversalNER's released scorer reads (methods/11, parsing)."""
+        if not self.several:
+            return None
+        answers = output if isinstance(output, list) and len(output) == len(self._words) else [""] * len(self._words)
+        pairs = zip(self._words, answers, strict=True)
+        return {name: answer if isinstance(answer, str) else "" for name, answer in pairs}
+
     def parse(self, words: Sequence[str], output: Any) -> Parsed:
         """Read the answers; causes: unparsed, unknown-type, unmatched, surplus. Any JSON value gives a result.
 

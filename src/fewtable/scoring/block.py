@@ -13,16 +13,26 @@ from fewtable.scoring.mentions import Counts, Frame, Mentions, count, count_rows
 from fewtable.scoring.overlap import match
 from fewtable.scoring.peers import PEERS, FewNerd, Scored, peer_counts
 
-SCORER = "fewtable/2"
+SCORER = "fewtable/3"
 """Name and version of the scorer: a change of any count raises the version."""
 
 
-def score_block(tasks: Sequence[Task], predictions: Mapping[int, Mapping[str, Parsed]]) -> dict[str, Any]:
+Answers = Mapping[str, Mapping[str, str] | None]
+"""Sentence id -> type -> the answer about it as written; None where answers are not a list a type."""
+
+
+def score_block(
+    tasks: Sequence[Task],
+    predictions: Mapping[int, Mapping[str, Parsed]],
+    answers: Mapping[int, Answers] | None = None,
+) -> dict[str, Any]:
     """Score a block.
 
     Args:
         tasks: the block's tasks, with the gold query sentences.
         predictions: draw -> sentence id -> what was parsed, as fewtable.predictions reads them.
+        answers: draw -> raw answers, which UniversalNER's scorer reads by its own rules; where there are none, it
+            takes the parsed entities.
 
     Returns:
         The JSON value of scores.SPLIT.json: ``scorer`` and, by draw, ``ids``, ``rows`` [sentence, type, tp, fp, fn],
@@ -38,12 +48,16 @@ def score_block(tasks: Sequence[Task], predictions: Mapping[int, Mapping[str, Pa
             f"predictions for draw {surplus[0]}, which is not in the block",
             fix=f"the block's draws are {sorted(task.draw for task in tasks)}",
         )
+    answers = answers or {}
     ordered = sorted(tasks, key=lambda task: task.draw)
-    draws = {str(task.draw): _score_draw(task, predictions.get(task.draw, {})) for task in ordered}
+    draws = {
+        str(task.draw): _score_draw(task, predictions.get(task.draw, {}), answers.get(task.draw, {}))
+        for task in ordered
+    }
     return {"scorer": SCORER, "draws": draws}
 
 
-def _score_draw(task: Task, predictions: Mapping[str, Parsed]) -> dict[str, Any]:
+def _score_draw(task: Task, predictions: Mapping[str, Parsed], answers: Answers) -> dict[str, Any]:
     wanted = [sentence.id for sentence in task.query]
     mend = "decode and parse the block again: predictions and sample do not belong together"
     if missing := sorted(set(wanted) - set(predictions)):
@@ -52,7 +66,10 @@ def _score_draw(task: Task, predictions: Mapping[str, Parsed]) -> dict[str, Any]
         raise DataError(_names("a prediction but no query sentence for", surplus, task.draw), fix=mend)
     for sentence in task.query:
         _check(sentence, predictions[sentence.id], task.draw)
-    scored = [Scored(s.words, s.entities, predictions[s.id].entities, predictions[s.id].dropped) for s in task.query]
+    scored = []
+    for s in task.query:
+        parsed = predictions[s.id]
+        scored.append(Scored(s.words, s.entities, parsed.entities, parsed.dropped, answers.get(s.id)))
     dropped = Counter(part.cause for name in wanted for part in predictions[name].dropped)
     return {"ids": wanted, **score_entities(scored), "dropped": dict(sorted(dropped.items()))}
 

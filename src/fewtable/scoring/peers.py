@@ -9,7 +9,7 @@ import json
 import re
 import string
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -31,6 +31,8 @@ class Scored(NamedTuple):
     pred: Sequence[Entity]
     dropped: Sequence[Dropped] = ()
     """What gave no entity of the answer: a scorer of strings counts it all the same."""
+    answers: Mapping[str, str] | None = None
+    """Type -> the answer as written, where a format asks for a JSON list a type (``Format.raw_answers``)."""
 
 
 # --- UniversalNER (src/eval/evaluate.py) ----------------------------------------------------------
@@ -62,19 +64,29 @@ def uniner_parse(answer: str) -> list[str]:
 def _queries(sentences: Iterable[Scored]) -> Iterable[tuple[list[str], list[str]]]:
     """Yield the normalised (gold, predicted) items of each query, one query a sentence and type.
 
-    A predicted string that is not in the sentence stands last among the items of its type.
+    Raw answers are read as released, without what stands before the last "ASSISTANT:" and blanks around them. Of a
+    format without such answers the parsed entities are the items, then the strings that are not in the sentence.
     """
     for sentence in sentences:
-        surfaces: dict[str, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
-        for side, entities in enumerate((sentence.gold, sentence.pred)):
-            for start, end, kind in sorted(entities):
-                surfaces[kind][side].append(" ".join(sentence.words[start:end]))
-        for part in sentence.dropped:
-            if part.cause == "unmatched" and part.type:
-                surfaces[part.type][1].append(part.text)
-        for kind in sorted(surfaces):
-            gold, pred = surfaces[kind]
-            yield uniner_parse(json.dumps(gold)), uniner_parse(json.dumps(pred))
+        gold = _surfaces(sentence.words, sentence.gold)
+        if sentence.answers is None:
+            pred = _surfaces(sentence.words, sentence.pred)
+            for part in sentence.dropped:
+                if part.cause == "unmatched" and part.type:
+                    pred[part.type].append(part.text)
+            answers = {kind: json.dumps(items) for kind, items in pred.items()}
+        else:
+            answers = {kind: text.rpartition("ASSISTANT:")[2].strip() for kind, text in sentence.answers.items()}
+        for kind in sorted(gold.keys() | answers.keys()):
+            yield uniner_parse(json.dumps(gold[kind])), uniner_parse(answers.get(kind, ""))
+
+
+def _surfaces(words: Sequence[str], entities: Iterable[Entity]) -> dict[str, list[str]]:
+    """Return type -> strings from left to right."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for start, end, kind in sorted(entities):
+        found[kind].append(" ".join(words[start:end]))
+    return found
 
 
 def uniner(sentences: Iterable[Scored]) -> Counts:
@@ -140,9 +152,9 @@ def _answer(words: Sequence[str], entities: Iterable[Entity], dropped: Iterable[
 def instructuie(sentences: Iterable[Scored], none_bug: bool = True) -> Counts:
     """Count as InstructUIE's evaluator does; without ``none_bug`` as B2NER's fork mends it."""
     hits = found = wanted = 0
-    for words, gold, pred, dropped in sentences:
-        left = instructuie_parse(_answer(words, gold), none_bug)
-        right = instructuie_parse(_answer(words, pred, dropped), none_bug)
+    for s in sentences:
+        left = instructuie_parse(_answer(s.words, s.gold), none_bug)
+        right = instructuie_parse(_answer(s.words, s.pred, s.dropped), none_bug)
         hits += len(left & right)
         found += len(right)
         wanted += len(left)

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from fewtable.corpus import Entity, Sample, Sentence, Task, write_samples, write_sentences
+from fewtable.corpus import Entity, EntityType, Sample, Sentence, Task, write_samples, write_sentences
 from fewtable.errors import ConfigError, DataError
 from fewtable.files import write_json, write_jsonl
 from fewtable.formats.base import Dropped, Parsed
+from fewtable.predictions import parse_outputs, raw_answers, read_predictions
 from fewtable.scoring.block import score_block
 from fewtable.scoring.cell import Cell, build_cell
 from fewtable.scoring.compare import compare, compare_all, compare_files, load_run
@@ -165,6 +166,23 @@ def test_string_scores_of_a_block_count_what_was_dropped() -> None:
     assert {name: cell.metrics[f"{name}.f1"].mean for name in expected} == pytest.approx(expected)
 
 
+def test_uniner_scores_of_a_block_are_of_its_raw_answers(tmp_path: Path) -> None:
+    query = (Sentence("test-000000", ("Bo", "left", "Rome"), (Entity(0, 1, "A"), Entity(2, 3, "B"))),)
+    task = Task(1, KINDS, (), query)
+    rows = [{"draw": 1, "id": "test-000000", "output": ["['Bo']", ' ["Rome"]']}]
+    write_jsonl(tmp_path / "outputs.jsonl", rows)
+    types = [EntityType(kind, kind, "") for kind in KINDS]
+    files = tmp_path / "outputs.jsonl", tmp_path / "predictions.jsonl"
+    for query_kind, expected in (("type", {"tp": 1, "fp": 0, "fn": 1}), ("all", {"tp": 0, "fp": 0, "fn": 2})):
+        options = {"name": "uniner", "query": query_kind}
+        parse_outputs(files[0], [task], options, types, files[1])
+        answers = raw_answers(files[0], [task], options, types)
+        draw = score_block([task], read_predictions(files[1]), answers)["draws"]["1"]
+        assert draw["peers"]["uniner"] == draw["peers"]["uniner-partial"] == expected
+        assert draw["strict"]["tp"] == (2 if query_kind == "type" else 0)
+        assert (answers[1]["test-000000"] is None) == (query_kind == "all")
+
+
 def test_f1_with_unmatched_answers_and_f1_without_empty_sentences() -> None:
     """Two right and one wrong in the sentences with gold, one wrong in the other, one answer without its words."""
     query = (
@@ -232,7 +250,7 @@ def test_cell_checks_its_draws() -> None:
         build_cell(REQUEST, samples(tasks[:1]), [scores])
     with pytest.raises(DataError, match="draw 1 occurs in two"):
         build_cell(REQUEST, samples(tasks), [scores, scores])
-    with pytest.raises(DataError, match="not of 'fewtable/2'"):
+    with pytest.raises(DataError, match="not of 'fewtable/3'"):
         build_cell(REQUEST, samples(tasks), [{**scores, "scorer": "fewtable/0"}])
 
 

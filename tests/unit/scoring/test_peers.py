@@ -219,6 +219,26 @@ def test_strings_that_the_passage_has_not_are_false_positives_of_string_scorers(
     assert uniner([twin]) == (1, 0, 0)
 
 
+@pytest.mark.parametrize(
+    ("answer", "counts"),
+    [
+        ('["Bo"]', (1, 0, 0)),
+        (' ["the bo", "Bo"]', (1, 0, 0)),
+        ('["Al", "Bo"] and so on', (1, 1, 0)),
+        ('ASSISTANT: ["Al"] ASSISTANT: ["Bo"]', (1, 0, 0)),
+        ('Sure: ["Bo"]', (0, 0, 1)),
+        ("['Bo']", (0, 0, 1)),
+        ('["Bo", 3]', (0, 0, 1)),
+        ('["Bo", "a]b"]', (0, 0, 1)),
+        ("", (0, 0, 1)),
+    ],
+)
+def test_uniner_reads_raw_answers_as_released(answer: str, counts: tuple[int, int, int]) -> None:
+    """methods/11, parsing: what our own reader finds in the answer does not count."""
+    row = scored("Bo left", [(0, 1, "P")], [(0, 1, "P")])._replace(answers={"P": answer, "L": "['left']"})
+    assert uniner([row]) == uniner_partial([row]) == counts
+
+
 def test_instructuie_counts_none_as_an_entity() -> None:
     """notes/peers §3: nine empty sentences and one wrong one give 0.90; mended, 0."""
     rows = [scored("x", [], [])] * 9 + [scored("a b", [(0, 1, "P")], [(1, 2, "P")])]
