@@ -13,7 +13,7 @@ from fewtable.data_plan import SCRIPTS, DataPlan, params_json
 from fewtable.errors import ConfigError, did_you_mean
 from fewtable.files import digest, sha256_file, write_json
 from fewtable.layouts import TableSpec
-from fewtable.registry import SHOWN
+from fewtable.registry import SHOWN, find_module
 from fewtable.resolve import Method, Run, resolve
 from fewtable.specs import RunSpec
 
@@ -317,6 +317,12 @@ class Plan(DataPlan):
         """Return the model folder that a run's block decodes with: where nothing is trained, that of its source run."""
         source = self.init_model(run, block) if self._takes_its_source(run) else None
         return source or f"results/runs/{run.key}/{block}/model"
+
+    def train_gpus(self, run: Run) -> int:
+        """Return the GPUs that a training job asks for: several only where the family shares its work among them."""
+        gpus: int = self.registry.backbone(run.backbone).gpu
+        family = find_module("families", self.method(run).family, run.key)
+        return gpus if getattr(family, "PARALLEL", False) else min(gpus, 1)
 
     def backbone_params(self, name: str) -> str:
         """Return the params of a backbone's weights: its source."""

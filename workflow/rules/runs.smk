@@ -17,7 +17,7 @@ rule train:
         "../../envs/models.yaml"
     threads: plan.user.runtime.threads
     resources:
-        gpu=backbone_of("gpu"),
+        gpu=lambda w: plan.train_gpus(run_of(w)),
         mem_mb=growing(backbone_of("train_mem_mb")),
         runtime=growing(backbone_of("minutes")),
         device_batch=plan.user.runtime.device_batch,

@@ -12,12 +12,10 @@ from fewtable.training.parallel import launch
 def main() -> str:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spec", required=True, type=read_spec, help="the resolved spec: JSON or a file of it")
-    parser.add_argument("--samples", required=True, type=Path)
     parser.add_argument("--data", nargs="+", type=Path, required=True, help="data files, one a split")
-    parser.add_argument("--backbone", required=True, type=Path)
+    for name in ("samples", "backbone", "output", "checkpoint"):
+        parser.add_argument(f"--{name}", required=True, type=Path)
     parser.add_argument("--init", nargs="?", type=Path, help="model folder to start from")
-    parser.add_argument("--output", required=True, type=Path)
-    parser.add_argument("--checkpoint", required=True, type=Path)
     parser.add_argument("--device-batch", type=int, default=16)
     parser.add_argument("--gradient-checkpointing", type=int, default=0, choices=(0, 1))
     parser.add_argument("--processes", type=int, default=1, help="GPUs that train together")

@@ -7,7 +7,8 @@ hyper-parameters); torch and transformers are imported inside functions. It defi
 - ``BACKBONES``: the kinds of backbone that it accepts,
 - ``OUTPUT``: the kind of output that it writes, which its format must parse (``text``, ``bio``, ``io``, ``spans``,
   ``pointers``); a set of kinds when the format chooses among them,
-- ``load(job)``: a Session.
+- ``load(job)``: a Session,
+- ``PARALLEL = True`` where its training shares the work of a job among several processes, one a GPU; others get one.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 BACKBONES = frozenset({"causal"})
 OUTPUT = "text"
+PARALLEL = True
 
 
 class Lora(Spec):

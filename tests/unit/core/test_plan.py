@@ -158,6 +158,21 @@ def test_what_is_not_trained_is_told_as_its_source_was_trained(make: Any, tmp_pa
         Plan(Registry(tmp_path / "config"), {}).method(run._replace(method="odd"))
 
 
+def test_only_families_that_share_the_work_get_several_gpus(tmp_path: Path, root: Path) -> None:
+    shutil.copytree(root / "config", tmp_path / "config")
+    for name in ("llama-7b", "bert-large-cased"):
+        path = tmp_path / f"config/backbones/many-{name}.yaml"
+        path.write_text(f"extends: {name}\ntitle: On four\ngpu: 4\n")
+    plan = Plan(Registry(tmp_path / "config"), {})
+    run = Run("mit-restaurant", "10-shot", "uniner-type", "many-llama-7b")
+    assert plan.train_gpus(run) == 4
+    assert plan.train_gpus(run._replace(method="ye")) == 1
+    assert plan.train_gpus(run._replace(method="lc-bert", backbone="many-bert-large-cased")) == 1
+    assert plan.train_gpus(run._replace(method="uniner-small", backbone="tiny-llama")) == 0
+    rules = (root / "workflow/rules/runs.smk").read_text().partition("rule decode:")[0]
+    assert "gpu=lambda w: plan.train_gpus(run_of(w))," in rules and "--processes {resources.gpu}" in rules
+
+
 def test_what_draws_nothing_has_one_draw(make: Any) -> None:
     assert make(draws={"zero-shot": 1}).blocks("zero-shot") == ["1-1"]
     with pytest.raises(ConfigError, match="'zero-shot' draws nothing") as caught:
