@@ -97,7 +97,7 @@ def _asked(cell: CellFile) -> str:
     query = cell["spec"].get("query") or {}
     limit, pairs = query.get("limit"), query.get("pairs")
     asked = f"{limit} fixed sentences of {cell['query']}" if limit else f"the {cell['query']} split"
-    return f"{asked} or what of it gives {pairs:,} pairs of a sentence and a type" if pairs else asked
+    return f"{asked}, or whole sentences drawn from it for {pairs:,} pairs of a sentence and a type" if pairs else asked
 
 
 def sample_text(cell: CellFile) -> str:

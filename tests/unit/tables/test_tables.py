@@ -304,6 +304,13 @@ def test_a_fixed_part_of_the_query_is_said(cells: list[dict[str, Any]]) -> None:
     assert "300 fixed sentences of test" in dict(build("toy", spec(), cells).lines)["Sample, Toy, 2-shot"]
 
 
+def test_a_cap_of_pairs_is_one_of_whole_sentences(cells: list[dict[str, Any]]) -> None:
+    for c in cells:
+        c["spec"]["query"]["pairs"] = 200_000
+    text = dict(build("toy", spec(), cells).lines)["Sample, Toy, 2-shot"]
+    assert "the test split, or whole sentences drawn from it for 200,000 pairs of a sentence and a type" in text
+
+
 def test_sample_text_counts_slack() -> None:
     headers = {
         "1": {"rule": "exact", "k": 2, "counts": {"a": 2, "b": 4}, "over": {"b": 2}, "short": {}, "sentences": 3}
