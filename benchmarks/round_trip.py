@@ -1,6 +1,6 @@
 """What InstructionNER's format cannot express: render and parse every sentence of every corpus, count by cause.
 
-    python benchmarks/round_trip.py --mirror FOLDER
+    python benchmarks/round_trip.py [--mirror ../shared/data]
 
 A sentence that does not come back, and that no cause explains, is printed and fails the run.
 """
@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fewtable.available import DEFAULT_MIRROR
 from fewtable.corpus import EntityType, Sentence
 from fewtable.data.normalise import normalise
 from fewtable.formats.instructionner import FORMAT, Options, occurrences
@@ -63,9 +64,12 @@ def corpora(registry: Registry, mirror: Path) -> Iterator[tuple[str, list[Entity
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mirror", type=Path, required=True, help="folder with the raw corpora")
+    parser.add_argument("--mirror", type=Path, default=ROOT / DEFAULT_MIRROR, help="folder with the raw corpora")
     parser.add_argument("--labels", choices=("words", "tokens"), default="words")
     arguments = parser.parse_args()
+    if not arguments.mirror.is_dir():
+        print(f"skipped: the folder {arguments.mirror} is not there; name one with --mirror")
+        return 0
     counts: Counter[tuple[str, str]] = Counter()
     places: dict[str, Counter[str]] = {}
     splits = sentences = entities = unexplained = 0

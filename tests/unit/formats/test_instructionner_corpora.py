@@ -53,3 +53,12 @@ def test_every_real_sentence_comes_back(root: Path, mirror: Path, round_trip: Mo
     assert len(names) > 20
     assert not causes["a comma in a surface", "robust"]
     assert causes.total() < 0.05 * 2 * sentences
+
+
+def test_without_corpora_the_benchmark_is_skipped(
+    round_trip: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(round_trip, "ROOT", tmp_path / "project")
+    monkeypatch.setattr("sys.argv", ["round_trip.py"])
+    assert round_trip.main() == 0
+    assert capsys.readouterr().out.startswith("skipped: the folder ")
