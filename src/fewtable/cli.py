@@ -271,6 +271,15 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     stats.set_defaults(action=_data_stats)
 
 
+def _add_score(score: argparse.ArgumentParser) -> None:
+    score.add_argument("--gold", required=True, type=Path, help="column file (tag last) or JSONL of sentences")
+    score.add_argument("--pred", required=True, type=Path, help="column file or JSONL of sentences or predictions")
+    score.add_argument(
+        "--scorer", default="strict", help="strict (default), span, partial, or a peer's: conlleval, ..."
+    )
+    score.add_argument("--scheme", choices=get_args(Scheme), default="iob2", help="of the tags (default iob2)")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = _Parser(
@@ -313,15 +322,7 @@ def build_parser() -> argparse.ArgumentParser:
     parse.add_argument("--types", required=True, help="type names, separated by commas")
     parse.add_argument("--mode", help="the format's parsing mode, where it has several (paper, robust)")
 
-    score = add("score", _score, "score a prediction file against a gold file")
-    score.add_argument("--gold", required=True, type=Path, help="column file (tag last) or JSONL of sentences")
-    score.add_argument("--pred", required=True, type=Path, help="column file or JSONL of sentences or predictions")
-    score.add_argument(
-        "--scorer", default="strict", help="strict (default), span, partial, or a peer's: conlleval, ..."
-    )
-
-    score.add_argument("--scheme", choices=get_args(Scheme), default="iob2", help="of the tags (default iob2)")
-
+    _add_score(add("score", _score, "score a prediction file against a gold file"))
     compare = add("compare", _compare, "is the difference of two cells more than chance")
     compare.add_argument("a", type=Path, help="a cell's JSON under results/cells")
     compare.add_argument("b", type=Path)

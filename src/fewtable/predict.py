@@ -22,7 +22,7 @@ COLOURS = (36, 33, 35, 32, 34, 31)
 """Of a terminal's own, one a type; the type stands behind its entities too."""
 
 
-def split_words(text: str) -> tuple[str, ...]:
+def corpus_words(text: str) -> tuple[str, ...]:
     """Split text into words as most corpora do: punctuation stands alone, @names, #tags and hyphens stay whole."""
     return tuple(_WORD.findall(text))
 
@@ -51,7 +51,7 @@ def predict(plan: Plan, run: Path, text: str, types: Sequence[str] = ()) -> tupl
     if not types and plan.registry.dataset(spec.dataset).open_types:
         raise ConfigError("the run has no types of its own", where=named.key, fix="name some: --types 'person, place'")
     untrained = plan.registry.setting(spec.setting).sampler.rule == "none"
-    words, glued = corpus.split_words(text) if types or untrained else (split_words(text), ())
+    words, glued = corpus.split_words(text) if types or untrained else (corpus_words(text), ())
     if not words:
         raise DataError("the text holds no word", fix="give a sentence")
     sentence = Sentence("text-000000", words, glued=glued)

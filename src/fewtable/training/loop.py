@@ -120,17 +120,11 @@ def train(
         ConfigError: the loss is not finite, or several processes are to train what is not spread over them.
     """
     import torch
-    from torch.distributed.tensor import DTensor
 
     options = loop.options
     total = total_steps(options, len(examples))
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if ranks() > 1 and not all(isinstance(p, DTensor) for p in trained.values()):
-        raise ConfigError(
-            "several GPUs train all weights of causal backbones only",
-            where="gpu of the backbone",
-            fix="set it to 1, or train.lora of a causal method to null",
-        )
+    _check_spread(trained)
     optimizer = _adamw(trained, options.weight_decay)
     key = digest([options.model_dump(mode="json"), loop.seed, len(examples), sorted(trained)])
     first = _resume(loop.checkpoint, key, trained, optimizer)
@@ -156,6 +150,18 @@ def train(
             saved = time.monotonic()
     model.eval()
     return total
+
+
+def _check_spread(trained: dict[str, torch.nn.Parameter]) -> None:
+    """Refuse several processes for what is not spread over them: each would train a model of its own."""
+    from torch.distributed.tensor import DTensor
+
+    if ranks() > 1 and not all(isinstance(p, DTensor) for p in trained.values()):
+        raise ConfigError(
+            "several GPUs train all weights of causal backbones only",
+            where="gpu of the backbone",
+            fix="set it to 1, or train.lora of a causal method to null",
+        )
 
 
 def _adamw(trained: dict[str, torch.nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
