@@ -98,7 +98,7 @@ def test_the_parser_does_not_retrain(demo: Project) -> None:
 
 def test_the_scorer_decodes_nothing(demo: Project) -> None:
     path = "src/fewtable/scoring/block.py"
-    with demo.edited(path, "def score_block(tasks: Sequence[Task], ", "def score_block(tasks: Sequence[Task], /, "):
+    with demo.edited(path, "sorted(tasks, key=lambda task: task.draw)", "sorted(tasks, key=lambda one: one.draw)"):
         jobs = demo.planned("results/demo.csv")
     assert rules(jobs) == {"score", "cell", "track", "table"}
 
