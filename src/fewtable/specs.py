@@ -191,8 +191,8 @@ class QuerySpec(Spec):
     split: Name = "test"
     limit: Annotated[int, Field(ge=1)] | None = None
     pairs: Annotated[int, Field(ge=1)] | None = None
-    """Most pairs of a sentence and a type. Whole sentences are drawn, so that methods with one question for all types are
-    asked the same."""
+    """Most pairs of a sentence and a type. Whole sentences are drawn, so that methods with one question for all types
+    are asked the same."""
 
 
 class DrawSpec(Spec):
