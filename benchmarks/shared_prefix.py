@@ -4,8 +4,8 @@
                                        [--model FOLDER] [--output FILE.json]
 
 MIT Restaurant's test sentences and CrossNER's passages on artificial intelligence, each asked for twenty types in
-UniversalNER's words (the types of MIT Restaurant and MIT Movie), fp32, SmolLM2-135M, tuned on one 10-shot draw so that
-answers end where a trained model's end. `--model` keeps the adapter in a folder, or takes the one that is there.
+UniversalNER's words (types of MIT Restaurant, MIT Movie and CrossNER), fp32, SmolLM2-135M, tuned on one 10-shot draw so
+that answers end where a trained model's end. `--model` keeps the adapter in a folder, or takes the one that is there.
 
 Three ways, which must give the same tokens: one question at a time through transformers' generate; batches of 32
 questions sorted by length; and ours, where the questions about a passage share what is read of it. CPU and wall
@@ -68,7 +68,7 @@ def prepare(folder: Path, plan: Plan) -> Any:
 
 def questions(session: Any, plan: Plan, dataset: str, passages: int, types: int) -> list[list[tuple[int, ...]]]:
     """Return the prompts of each passage."""
-    specs = [plan.registry.dataset(name).types for name in ("mit-restaurant", "mit-movie")]
+    specs = [plan.registry.dataset(name).types for name in ("mit-restaurant", "mit-movie", "crossner-ai")]
     words = list(dict.fromkeys(kind.words for spec in specs for kind in spec.values()))[:types]
     assert len(words) == types, f"only {len(words)} types"
     form = make_format({"name": "uniner"}, [EntityType(w, w, "") for w in words])
