@@ -149,7 +149,7 @@ class Registry:
                 )
             path = self.root / kind / f"{name}.yaml"
             value = self._extended(path, ())
-            value = self._mixed(value, str(path)) if kind == "datasets" and "mixture" in value else value
+            value = self._mixed(value, str(path)) if kind == "datasets" and value.get("mixture") else value
             self._specs[key] = validate(KINDS[kind], value, str(path))
         found = self._specs[key]
         assert isinstance(found, spec)

@@ -65,6 +65,7 @@ def test_all_readers_are_registered() -> None:
         "jsonl",
         "nested-json",
         "parallel",
+        "sentences",
         "stackoverflow",
         "tweetner7",
     )
