@@ -6,8 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# A busy machine makes any example slow now and then, and no test asserts a time.
+settings.register_profile("fewtable", deadline=None)
+settings.load_profile("fewtable")
 
 
 @pytest.fixture(scope="session")

@@ -103,7 +103,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
     options: dict[str, Any] = {"passages": 100, "english": False, "min_tokens": 1}
     small = peak(lambda: build(spec(short, **options), tmp_path, words))
     large = peak(lambda: build(spec(long, **options), tmp_path, words))
-    assert large < 1.1 * small, f"{small:,} bytes of 3,000 documents, {large:,} of 15,000"
+    assert large < 1.5 * small, f"{small:,} bytes of 3,000 documents, {large:,} of 15,000"
 
 
 # --- the script -------------------------------------------------------------------------------------
