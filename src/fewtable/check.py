@@ -108,6 +108,8 @@ def _check_method(plan: Plan, name: str) -> None:
     where = f"{plan.registry.root}/methods/{name}.yaml"
     kinds = find_module("families", spec.family, f"{where}:family").BACKBONES
     names = {kind: plan.registry.names(f"{kind}s") for kind in ("dataset", "setting", "backbone")}
+    if spec.init and spec.init.source:
+        names["dataset"] = tuple(name for name in names["dataset"] if plan.registry.dataset(name).source)
     fitting = [b for b in names["backbone"] if plan.registry.backbone(b).kind in kinds]
     if not fitting:
         raise ConfigError(f"no backbone is of a kind in {sorted(kinds)}", where=f"{where}:family")

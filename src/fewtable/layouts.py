@@ -37,6 +37,15 @@ class RowSpec(Spec):
     note: str | None = None
 
 
+class InsteadSpec(Spec):
+    """What a column shows where its own dataset can't be had here."""
+
+    title: str
+    """What is said behind the column's own title."""
+    dataset: Name
+    setting: Name
+
+
 class ColumnSpec(Spec):
     """A column: a dataset in a setting."""
 
@@ -47,6 +56,13 @@ class ColumnSpec(Spec):
     setting: Name
     metric: Metric | None = None
     """In place of the table's own."""
+    instead: tuple[InsteadSpec, ...] = ()
+    """What it may show where its dataset can't be had; the first that can be stands."""
+
+    def showing(self, other: InsteadSpec) -> ColumnSpec:
+        """Return the column as it shows something else instead."""
+        title = f"{self.title} {other.title}"
+        return self.model_copy(update={"dataset": other.dataset, "setting": other.setting, "title": title})
 
 
 class AverageSpec(Spec):

@@ -12,7 +12,7 @@ from fewtable.backbone_spec import BackboneSpec
 from fewtable.data_plan import SCRIPTS, DataPlan, params_json
 from fewtable.errors import ConfigError, did_you_mean
 from fewtable.files import digest, sha256_file, write_json
-from fewtable.layouts import TableSpec
+from fewtable.layouts import ColumnSpec, TableSpec
 from fewtable.registry import SHOWN, find_module
 from fewtable.resolve import Method, Run, resolve
 from fewtable.specs import RunSpec
@@ -103,9 +103,19 @@ class Plan(DataPlan):
 
     # --- tables, figures, statistics --------------------------------------------------------------
 
+    def table(self, name: str) -> TableSpec:
+        """Return a table as it can be made here: a column whose data is missing shows what may stand there instead."""
+        spec = self.registry.table(name)
+        return spec.model_copy(update={"columns": tuple(map(self._shown, spec.columns))})
+
+    def _shown(self, column: ColumnSpec) -> ColumnSpec:
+        others = (column.showing(other) for other in column.instead)
+        whole = (c for c in (column, *others) if self.blocked(c.dataset, c.setting) is None)
+        return next(whole, column)
+
     def runs(self, kind: str, name: str) -> dict[str, Run]:
         """Return place -> run of a table or figure, blocked cells included (places: TableSpec, FigureSpec)."""
-        spec = self.registry.figure(name) if kind == "figures" else self.registry.table(name)
+        spec = self.registry.figure(name) if kind == "figures" else self.table(name)
         return {place: Run(*key.split("/")) for place, key in spec.cells.items()}
 
     def cells(self, kind: str, name: str) -> list[Run]:
@@ -130,7 +140,7 @@ class Plan(DataPlan):
 
     def table_params(self, name: str) -> str:
         """Return the params of a table: its layout, printed values, method titles and notes, blocked cells."""
-        spec: TableSpec = self.registry.table(name)
+        spec = self.table(name)
         return params_json(
             {
                 "name": name,

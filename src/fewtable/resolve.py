@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fewtable.errors import ConfigError
 from fewtable.registry import Registry, deep_merge, find_module, validate
-from fewtable.specs import MethodSpec, UserConfig, When
+from fewtable.specs import InitSpec, MethodSpec, UserConfig, When
 
 
 class Run(NamedTuple):
@@ -77,7 +77,6 @@ def resolve(registry: Registry, user: UserConfig, run: Run) -> Method:
             fix=f"a format of kind '{written}'",
         )
     _check_backbone(registry, run, family.BACKBONES)
-    init = spec.init
     return Method(
         spec=spec,
         family=spec.family,
@@ -87,10 +86,24 @@ def resolve(registry: Registry, user: UserConfig, run: Run) -> Method:
         parsing=format_class.parsing,
         train=validate(family.Train, value["train"], place["train"]).model_dump(mode="json"),
         decode=validate(family.Decode, value["decode"], place["decode"]).model_dump(mode="json"),
-        init=None
-        if init is None
-        else Run(init.dataset or run.dataset, init.setting or run.setting, init.method or run.method, run.backbone),
+        init=_init(registry, run, spec.init, where) if spec.init else None,
     )
+
+
+def _init(registry: Registry, run: Run, init: InitSpec, where: str) -> Run:
+    """Return the run that a run starts from."""
+    dataset, setting = init.dataset or run.dataset, init.setting or run.setting
+    if init.source:
+        source = registry.dataset(run.dataset).source
+        if source is None:
+            raise ConfigError(
+                f"method '{run.method}' starts from the source domain of its dataset, and '{run.dataset}' names none",
+                where=f"{where}:init.source",
+                fix=f"name a dataset under 'source' in config/datasets/{run.dataset}.yaml",
+            )
+        registry.dataset(source)
+        dataset, setting = source, "full"
+    return Run(dataset, setting, init.method or run.method, run.backbone)
 
 
 def _holds(when: When, run: Run) -> bool:

@@ -129,6 +129,8 @@ class DatasetSpec(Spec):
     """The types are those that the data names, words and all: a teacher's own."""
     mixture: MixtureSpec | None = None
     """Datasets that are mixed; files, reader and types follow from it."""
+    source: Name | None = None
+    """The dataset whose train is its source domain: what methods learn from that say ``init: {source: true}``."""
     rename: dict[str, str] = {}
     """Raw tag name -> corpus type name."""
     drop: tuple[str, ...] = ()
@@ -234,6 +236,14 @@ class InitSpec(Spec):
     method: Name | None = None
     dataset: Name | None = None
     setting: Name | None = None
+    source: bool = False
+    """Start from a run on all of the dataset's own source domain (``source`` of its YAML)."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> InitSpec:
+        if self.source and (self.dataset or self.setting):
+            raise ValueError("'source' takes the dataset's own source domain; give no 'dataset' or 'setting' beside it")
+        return self
 
 
 class When(Spec):

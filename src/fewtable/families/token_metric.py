@@ -10,41 +10,29 @@ with class means of its own. The format says what the classes are: types (``io``
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from fewtable.corpus import Sentence, Task, read_sentences, restrict, write_sentences
+from fewtable.corpus import Sentence, Task, read_sentences, write_sentences
 from fewtable.decoding.transitions import count, expand, log_floored, read_counts, viterbi, write_counts
 from fewtable.errors import ConfigError
+from fewtable.families._episodes import Shape, from_source, leave_one_out
 from fewtable.families.base import Fit, Job, no_support
-from fewtable.files import stable_seed
-from fewtable.sampling import episodes
-from fewtable.sampling.pool import Pool
-from fewtable.specs import SamplerSpec, Spec
+from fewtable.specs import Spec
 from fewtable.training.loop import Loop, LoopOptions, train
 
 if TYPE_CHECKING:
     import torch
 
     from fewtable.training.encoder import Encoder
-    from fewtable.training.metric import Episode, Tags
+    from fewtable.training.metric import Tags
 
 BACKBONES = frozenset({"encoder"})
 OUTPUT = frozenset({"io", "bio"})
 SUPPORT = "support.jsonl"
-
-
-class Shape(Spec):
-    """N-way k~2k-shot episodes."""
-
-    ways: Annotated[int, Field(ge=1)]
-    shots: Annotated[int, Field(ge=1)]
-    query: Annotated[int, Field(ge=1)]
-    """Query shots."""
 
 
 class Adapt(LoopOptions):
@@ -108,34 +96,6 @@ class Decode(Spec):
         return self
 
 
-def draw_episodes(task: Task, options: Adapt, seed: int) -> Callable[[int], Episode]:
-    """Return what makes the episode of a number, the same one at every call."""
-    from fewtable.training.metric import Episode
-
-    if options.shape is None:
-        size = min(options.sentences, len(task.support))
-
-        def leave_one_out(number: int) -> Episode:
-            rng = Random(stable_seed("leave-one-out", seed, number))
-            return Episode(task.types, tuple(rng.sample(task.support, size)))
-
-        return leave_one_out
-    shape = options.shape
-    pool = Pool(task.support, task.types)
-    sampler = SamplerSpec(rule="episodes", n_way=shape.ways, k=shape.shots, q=shape.query)
-    draw = episodes.prepare(pool, sampler)
-
-    def from_source(number: int) -> Episode:
-        choice = draw(Random(stable_seed("episode", seed, number)))
-        types = tuple(sorted(choice.types or pool.types))
-        support, query = (
-            tuple(restrict(pool.sentences[i], types) for i in part) for part in (choice.support, choice.query or [])
-        )
-        return Episode(types, support, query)
-
-    return from_source
-
-
 class _Session:
     def __init__(self, job: Job, encoder: Encoder) -> None:
         self._options = Train.model_validate(job.spec.train)
@@ -178,7 +138,10 @@ class _Session:
             train(self._encoder.model, range(len(task.support)), asked, loop)
             return
         assert options.episodes is not None
-        draw = draw_episodes(task, options, fit.seed)
+        if options.shape is None:
+            draw = leave_one_out(task, options.sentences, fit.seed)
+        else:
+            draw = from_source(task, options.shape, fit.seed)
         of = EpisodeLoss(self._encoder, self._options.head, self._options.normalise, options.dropout, self._tags)
         loop = Loop(options, fit.seed, fit.log, fit.checkpoint, device_batch=1)
         train(self._encoder.model, range(options.episodes), lambda numbers: of(draw(numbers[0])), loop)

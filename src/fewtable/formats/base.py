@@ -24,6 +24,20 @@ class Turn:
     learned: bool = True
 
 
+Place = tuple[int, int]
+"""Where a text stands in a prompt, in characters: start, end (exclusive)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Where a prompt about one type names it, shows the sentence, and in that the type's entities (gold)."""
+
+    type: Place
+    """The first mention of the type's name."""
+    sentence: Place
+    entities: tuple[Place, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """A prompt and the answer that the model is trained to give."""
@@ -32,6 +46,12 @@ class Example:
     target: str
     before: tuple[Turn, ...] = ()
     """The conversation so far."""
+    lead: str = ""
+    """What every answer begins with: a model that answers is given it and goes on from there."""
+    lead_learned: bool = True
+    """Whether a model learns to write the lead."""
+    marks: Marks | None = None
+    """What a contrast is taken between; None where the format has none, or the gold is not to be seen."""
 
 
 @dataclass(frozen=True, slots=True)

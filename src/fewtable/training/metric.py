@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from fewtable.corpus import Sentence, entities_to_tags
 from fewtable.training.encoder import Encoder
+from fewtable.training.episode import Episode
 from fewtable.training.tagging import tag_inventory
 
 Head = Literal["prototype", "nearest", "mass"]
@@ -58,15 +58,6 @@ def logits(head: Head, query: torch.Tensor, support: torch.Tensor, labels: torch
     counts = members.sum(0)
     means = members.T @ support / counts.clamp_min(1)[:, None]
     return (-squared_distances(query, means)).masked_fill(counts == 0, -torch.inf)
-
-
-@dataclass(frozen=True, slots=True)
-class Episode:
-    """Support and query sentences over some types; no query: each support sentence is asked of the others."""
-
-    types: tuple[str, ...]
-    support: tuple[Sentence, ...]
-    query: tuple[Sentence, ...] = ()
 
 
 def word_classes(sentence: Sentence, classes: Sequence[str], words: Sequence[int], tags: Tags) -> list[int]:

@@ -231,3 +231,36 @@ def test_planning_imports_nothing_heavy(root: Path) -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+
+
+def test_a_run_may_start_from_the_source_domain_of_its_dataset(make: Any, tmp_path: Path, root: Path) -> None:
+    shutil.copytree(root / "config", tmp_path / "config")
+    (tmp_path / "config/methods/moved.yaml").write_text(
+        "extends: protobert\ntitle: Moved\ninit: {method: protobert, source: true}\n"
+    )
+    plan = Plan(Registry(tmp_path / "config"), {})
+    run = Run("crossner-open-wiki", "hou-1-shot", "moved", "tiny-bert")
+    assert plan.method(run).init == Run("conll2003", "full", "protobert", "tiny-bert")
+    with pytest.raises(ConfigError, match="'mit-movie' names none") as caught:
+        plan.method(run._replace(dataset="mit-movie"))
+    assert "config/datasets/mit-movie.yaml" in str(caught.value)
+    (tmp_path / "config/methods/both.yaml").write_text("extends: moved\ninit: {setting: full}\n")
+    with pytest.raises(ConfigError, match="give no 'dataset' or 'setting'"):
+        Plan(Registry(tmp_path / "config"), {}).registry.method("both")
+
+
+def test_a_column_without_data_shows_what_may_stand_there_instead(tmp_path: Path, root: Path, mirror: Path) -> None:
+    shutil.copytree(root / "config", tmp_path / "config")
+    (tmp_path / "config/tables/other.yaml").write_text(
+        "title: T\nrows: [{id: a, title: A, method: nnshot, backbone: tiny-bert}]\n"
+        "columns:\n- {id: news, title: News, dataset: crossner-hou-news, setting: hou-1-shot-official, instead: [\n"
+        "  {title: (licensed), dataset: ontonotes5, setting: hou-1-shot},\n"
+        "  {title: (sampled here), dataset: crossner-open-news, setting: hou-1-shot}]}\n"
+    )
+    plan = Plan(Registry(tmp_path / "config"), {"mirror": str(mirror)})
+    (column,) = plan.table("other").columns
+    assert (column.dataset, column.title) == ("crossner-open-news", "News (sampled here)")
+    assert plan.cells("tables", "other") == [Run("crossner-open-news", "hou-1-shot", "nnshot", "tiny-bert")]
+    assert "News (sampled here)" in plan.table_params("other")
+    (column,) = Plan(Registry(tmp_path / "config"), {"offline": True, "mirror": str(tmp_path)}).table("other").columns
+    assert column.dataset == "crossner-hou-news", "where nothing can be had the column stays as it is"

@@ -17,7 +17,8 @@ from fewtable.corpus import Sentence, Task
 from fewtable.errors import ConfigError
 from fewtable.families import token_metric
 from fewtable.training.encoder import Encoder
-from fewtable.training.metric import Episode, EpisodeLoss
+from fewtable.training.episode import Episode
+from fewtable.training.metric import EpisodeLoss
 from fewtable.training.neighbours import NeighbourLoss
 
 SUPPORT = (

@@ -16,7 +16,8 @@ from fewtable.decoding.transitions import Counts, read_counts
 from fewtable.errors import ConfigError
 from fewtable.families import tagger, token_metric
 from fewtable.training.encoder import Encoder
-from fewtable.training.metric import Episode, EpisodeLoss, logits, word_classes
+from fewtable.training.episode import Episode
+from fewtable.training.metric import EpisodeLoss, logits, word_classes
 
 SUPPORT = (
     sentence(0, "anna saw new york", (0, 1, "per"), (2, 4, "loc")),
