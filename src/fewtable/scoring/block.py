@@ -13,7 +13,7 @@ from fewtable.scoring.mentions import Counts, Frame, Mentions, count, count_rows
 from fewtable.scoring.overlap import match
 from fewtable.scoring.peers import PEERS, FewNerd, Scored, peer_counts
 
-SCORER = "fewtable/3"
+SCORER = "fewtable/4"
 """Name and version of the scorer: a change of any count raises the version."""
 
 
@@ -36,8 +36,10 @@ def score_block(
 
     Returns:
         The JSON value of scores.SPLIT.json: ``scorer`` and, by draw, ``ids``, ``rows`` [sentence, type, tp, fp, fn],
-        ``span_rows`` [sentence, tp, fp, fn], ``near`` [sentence, type, overlapping pairs], ``types``, ``strict``,
-        ``span``, ``partial``, ``boundary``, ``peers`` and ``dropped``. All lists hold non-zero rows only.
+        ``span_rows`` [sentence, tp, fp, fn], ``near`` [sentence, type, overlapping pairs], ``span_near`` [sentence,
+        overlapping pairs of any type], ``types``, ``strict``, ``span``, ``partial``, ``boundary`` (the kinds of
+        boundary error, under ``blind`` those of spans without type), ``peers`` and ``dropped``. All lists hold
+        non-zero rows only.
 
     Raises:
         DataError: a query sentence has no prediction, a prediction has no query sentence, or an entity lies outside
@@ -97,17 +99,18 @@ def score_entities(sentences: Sequence[Scored], peers: Sequence[str] = PEERS) ->
     gold, pred = Mentions.of(frame, [s.gold for s in sentences]), Mentions.of(frame, [s.pred for s in sentences])
     spans = Frame(frame.offsets, ("",))
     gold_spans, pred_spans = gold.untyped(frame), pred.untyped(frame)
-    matching = match(frame, gold, pred)
+    matching, blind = match(frame, gold, pred), match(spans, gold_spans, pred_spans)
     rows = [[i, frame.types[t], tp, fp, fn] for i, t, tp, fp, fn in count_rows(frame, gold, pred)]
     return {
         "rows": rows,
         "span_rows": [[i, tp, fp, fn] for i, _, tp, fp, fn in count_rows(spans, gold_spans, pred_spans)],
         "near": [[i, frame.types[t], pairs] for i, t, pairs in matching.near_rows(frame)],
+        "span_near": [[i, pairs] for i, _, pairs in blind.near_rows(spans)],
         "types": {name: as_json(counts) for name, counts in count_types(frame, gold, pred).items()},
         "strict": as_json(count(gold, pred)),
         "span": as_json(count(gold_spans, pred_spans)),
         "partial": as_json(matching.partial),
-        "boundary": {**matching.boundary(), "blind": match(spans, gold_spans, pred_spans).boundary()},
+        "boundary": {**matching.boundary(), "blind": blind.boundary()},
         "peers": {name: as_json(peer_counts(sentences, name)) for name in peers},
     }
 

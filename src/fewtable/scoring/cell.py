@@ -68,6 +68,8 @@ class Cell(_Model):
     metrics: dict[str, Summary]
     per_draw: dict[str, dict[str, float]]
     per_type: dict[str, TypeScore]
+    boundary: dict[str, Any]
+    """Boundary errors by kind and the offsets of wrong edges, summed over draws; under ``blind`` with types left aside."""
     dropped: dict[str, int]
     samples: dict[str, dict[str, Any]]
     data: dict[str, str]
@@ -110,6 +112,7 @@ def build_cell(request: Mapping[str, Any], samples: Sequence[Sample], scores: Se
         metrics=_summaries(units, draws, per_draw),
         per_draw=per_draw,
         per_type=_per_type(draws),
+        boundary=_merged([scored["boundary"] for scored in draws.values()]),
         dropped=_sum(scored["dropped"] for scored in draws.values()),
         samples={str(sample.draw): sample.header for sample in ordered},
         data={k: v for s in ordered for k, v in sorted(s.header.get("data_sha256", {}).items())},
@@ -129,11 +132,22 @@ def _sum(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
+def _merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the sums of nested counts; offsets, which are keys of their own, rise."""
+    total: dict[str, Any] = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        values = [part[name] for part in parts if name in part]
+        total[name] = _merged(values) if isinstance(values[0], Mapping) else sum(values)
+    offsets = all(name.lstrip("-").isdigit() for name in total)
+    return dict(sorted(total.items(), key=lambda item: int(item[0]))) if offsets else total
+
+
 def _draw_metrics(scored: Mapping[str, Any]) -> dict[str, float]:
     """Return every defined metric of one draw, the mean over types under MACRO."""
     strict, span = _counts(scored["strict"]), _counts(scored["span"])
     sums = [n for c in (strict, span) for n in (c.tp, c.tp + c.fp, c.tp + c.fn)]
-    values = all_metrics(np.array([*sums, scored["boundary"]["boundary"]], dtype=np.float64))
+    near = [boundary["boundary"] for boundary in (scored["boundary"], scored["boundary"]["blind"])]
+    values = all_metrics(np.array([*sums, *near], dtype=np.float64))
     out = {name: value for name, value in zip(METRICS, values.tolist(), strict=True) if not math.isnan(value)}
     out[MACRO] = macro_type(map(_counts, scored["types"].values()))
     return out | {f"{name}.f1": counts.f1 for name, counts in _beside(scored).items()}

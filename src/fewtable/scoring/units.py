@@ -12,10 +12,10 @@ from fewtable.errors import DataError
 from fewtable.scoring.block import SCORER
 from fewtable.scoring.statistics import Floats, ratio
 
-COLUMNS = ("tp", "pred", "gold", "span_tp", "span_pred", "span_gold", "near")
-"""The columns of a count tensor: strict, span, and overlapping pairs that are not exact."""
+COLUMNS = ("tp", "pred", "gold", "span_tp", "span_pred", "span_gold", "near", "span_near")
+"""The columns of a count tensor: strict, span, and overlapping pairs that are not exact, of one type and of any."""
 
-TP, PRED, GOLD, SPAN_TP, SPAN_PRED, SPAN_GOLD, NEAR = range(len(COLUMNS))
+TP, PRED, GOLD, SPAN_TP, SPAN_PRED, SPAN_GOLD, NEAR, SPAN_NEAR = range(len(COLUMNS))
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ def _table(scores: Mapping[str, Any]) -> Floats:
     strict = np.array([[i, tp, tp + fp, tp + fn] for i, _, tp, fp, fn in scores["rows"]]).reshape(-1, 4)
     spans = np.array([[i, tp, tp + fp, tp + fn] for i, tp, fp, fn in scores["span_rows"]]).reshape(-1, 4)
     near = np.array([[i, pairs] for i, _, pairs in scores["near"]]).reshape(-1, 2)
-    for rows, first in ((strict, TP), (spans, SPAN_TP), (near, NEAR)):
+    span_near = np.array(scores["span_near"]).reshape(-1, 2)
+    for rows, first in ((strict, TP), (spans, SPAN_TP), (near, NEAR), (span_near, SPAN_NEAR)):
         np.add.at(table[:, first : first + rows.shape[1] - 1], rows[:, 0].astype(np.intp), rows[:, 1:])
     return table
 
@@ -99,9 +100,12 @@ def _partial(sums: Floats) -> Floats:
     return ratio(200 * sums[..., TP] + 100 * sums[..., NEAR], sums[..., PRED] + sums[..., GOLD])
 
 
-def _ber(sums: Floats) -> Floats:
-    found = sums[..., TP] + sums[..., NEAR]
-    return np.where(found == 0, np.nan, ratio(100 * sums[..., NEAR], found))
+def _errors(near: int, *below: int) -> Callable[[Floats], Floats]:
+    def rate(sums: Floats) -> Floats:
+        size = sums[..., list(below)].sum(axis=-1)
+        return np.where(size == 0, np.nan, ratio(100 * sums[..., near], size))
+
+    return rate
 
 
 METRICS: dict[str, Callable[[Floats], Floats]] = {
@@ -110,10 +114,14 @@ METRICS: dict[str, Callable[[Floats], Floats]] = {
     "strict.recall": _share(TP, GOLD),
     "span.f1": _f1(SPAN_TP),
     "partial.f1": _partial,
-    "boundary.ber": _ber,
+    "boundary.ber": _errors(NEAR, TP, NEAR),
+    "boundary.ber_pred": _errors(NEAR, PRED),
+    "boundary.ber_gold": _errors(NEAR, GOLD),
+    "boundary.ber_blind": _errors(SPAN_NEAR, SPAN_TP, SPAN_NEAR),
 }
-"""Metric -> statistic of summed counts (..., COLUMNS), in percent. The boundary error rate is nan where no prediction
-found a gold mention: 0 would be the best value."""
+"""Metric -> statistic of summed counts (..., COLUMNS), in percent. Boundary error rates (methods/fs-12): pairs with a wrong
+edge by the predictions that found a gold mention of their type, by all predictions, by all gold mentions, and the first with
+types left aside. They are nan where there is nothing to divide by: 0 would be the best value."""
 
 
 def all_metrics(sums: Floats) -> Floats:

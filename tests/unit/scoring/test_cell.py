@@ -21,6 +21,7 @@ from fewtable.scoring.block import score_block
 from fewtable.scoring.cell import Cell, build_cell
 from fewtable.scoring.compare import compare, compare_all, compare_files, load_run
 from fewtable.scoring.mentions import Counts
+from fewtable.scoring.overlap import boundary_rates
 from fewtable.scoring.units import draws_of
 
 KINDS = ("A", "B")
@@ -240,7 +241,27 @@ def test_cell_without_a_hit_has_no_boundary_rate() -> None:
     tasks = k_shot(1, 5)
     cell = cell_of(tasks, score_block(tasks, {1: {s.id: Parsed(()) for s in tasks[0].query}}))
     assert cell.metrics["strict.f1"].mean == 0.0
-    assert "boundary.ber" not in cell.metrics
+    assert "boundary.ber" not in cell.metrics and "boundary.ber_pred" not in cell.metrics
+    assert cell.metrics["boundary.ber_gold"].mean == 0.0
+
+
+@pytest.mark.parametrize("tasks", [k_shot(3), episodes()], ids=["k-shot", "episodes"])
+def test_boundary_errors_of_a_cell_are_sums_and_rates_of_its_counts(tasks: list[Task]) -> None:
+    scores = score_block(tasks, predict(tasks, 0.5, 1))
+    draws = [draw["boundary"] for draw in scores["draws"].values()]
+    cell = cell_of(tasks, scores)
+    for kind in ("exact", "boundary", "spurious", "gold", "over", "under", "shift", "merge", "split"):
+        assert cell.boundary[kind] == sum(draw[kind] for draw in draws)
+        assert cell.boundary["blind"][kind] == sum(draw["blind"][kind] for draw in draws)
+    assert cell.boundary["right"] == {"1": cell.boundary["over"]} and cell.boundary["over"] > 0
+    sums = [cell.boundary] if "episodes" in cell.flags else draws
+    for name in ("ber", "ber_pred", "ber_gold"):
+        found = cell.metrics[f"boundary.{name}"]
+        rates = [rate for part in sums if (rate := boundary_rates(part)[name]) is not None]
+        assert found.mean == pytest.approx(sum(rates) / len(rates))
+        assert found.low is not None and found.high is not None and found.low < found.mean < found.high
+    blind = [rate for part in sums if (rate := boundary_rates(part["blind"])["ber"]) is not None]
+    assert cell.metrics["boundary.ber_blind"].mean == pytest.approx(sum(blind) / len(blind))
 
 
 def test_cell_checks_its_draws() -> None:
@@ -250,7 +271,7 @@ def test_cell_checks_its_draws() -> None:
         build_cell(REQUEST, samples(tasks[:1]), [scores])
     with pytest.raises(DataError, match="draw 1 occurs in two"):
         build_cell(REQUEST, samples(tasks), [scores, scores])
-    with pytest.raises(DataError, match="not of 'fewtable/3'"):
+    with pytest.raises(DataError, match="not of 'fewtable/4'"):
         build_cell(REQUEST, samples(tasks), [{**scores, "scorer": "fewtable/0"}])
 
 

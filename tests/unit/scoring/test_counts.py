@@ -98,11 +98,18 @@ def brute(gold: list[Entity], pred: list[Entity]) -> tuple[int, int]:
 def test_inequalities_and_sums(data: Corpus) -> None:
     frame, gold, pred = arrays(data)
     found = match(frame, gold, pred)
-    boundary = found.boundary()
     assert found.partial.f1 >= count(gold, pred).f1
-    assert boundary["exact"] + boundary["boundary"] + boundary["spurious"] == len(pred)
-    assert boundary["over"] + boundary["under"] + boundary["shift"] == boundary["boundary"]
-    assert sum(boundary["left"].values()) == sum(boundary["right"].values()) == boundary["boundary"]
+    untyped = gold.untyped(frame), pred.untyped(frame)
+    blind = match(Frame(frame.offsets, ("",)), *untyped).boundary()
+    for boundary, size in ((found.boundary(), len(pred)), (blind, len(untyped[1]))):
+        assert boundary["exact"] + boundary["boundary"] + boundary["spurious"] == size
+        assert boundary["over"] + boundary["under"] + boundary["shift"] == boundary["boundary"]
+        assert sum(boundary["left"].values()) == sum(boundary["right"].values()) == boundary["boundary"]
+        assert max(boundary["merge"], boundary["split"]) <= boundary["boundary"]
+        ordered = boundary_rates(boundary)
+        assert all(rate is None or 0 <= rate <= 100 for rate in ordered.values())
+        if ordered["ber"] is not None and ordered["ber_pred"] is not None:
+            assert ordered["ber_pred"] <= ordered["ber"] + 1e-9
 
 
 @given(corpus)
@@ -169,6 +176,30 @@ def test_merge_split_and_rates() -> None:
     }
     nothing = {"exact": 0, "boundary": 0, "spurious": 0, "gold": 0}
     assert boundary_rates(nothing) == {"ber": None, "ber_pred": None, "ber_gold": None}
+
+
+def test_boundary_errors_of_the_obp_llm_papers_cases() -> None:
+    """Figure 6: "a classic saab 900" for "saab 900" has wrong edges; "the legality of votes" for "non citizens" none."""
+    saab = tuple("the hood opening reminds me of a classic saab 900 .".split())
+    votes = tuple("the legality of votes cast by non citizens".split())
+    gold = [[Entity(8, 10, "product")], [Entity(6, 8, "group")]]
+    sft = [[Entity(6, 10, "product")], [Entity(0, 4, "group")]]
+    for pred, counted, ber in ((sft, (0, 1, 1), 100.0), (gold, (2, 0, 0), 0.0)):
+        scored = [Scored(w, g, p) for w, g, p in zip((saab, votes), gold, pred, strict=True)]
+        boundary = score_entities(scored, peers=())["boundary"]
+        assert tuple(boundary[name] for name in ("exact", "boundary", "spurious")) == counted
+        assert boundary_rates(boundary)["ber"] == ber
+        if pred is sft:
+            assert (boundary["over"], boundary["left"], boundary["right"]) == (1, {"-2": 1}, {"0": 1})
+            assert boundary_rates(boundary) == {"ber": 100.0, "ber_pred": 50.0, "ber_gold": 50.0}
+
+
+def test_rates_without_types_find_what_has_the_wrong_type() -> None:
+    scored = [Scored(("w",) * WORDS, [Entity(0, 2, "A"), Entity(3, 5, "A")], [Entity(0, 3, "B"), Entity(3, 5, "B")])]
+    found = score_entities(scored, peers=())
+    assert (found["boundary"]["boundary"], found["near"]) == (0, [])
+    blind = found["boundary"]["blind"]
+    assert (blind["exact"], blind["boundary"], found["span_near"]) == (1, 1, [[0, 1]])
 
 
 def test_entities_of_neighbouring_sentences_never_touch() -> None:

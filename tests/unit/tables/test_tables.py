@@ -245,7 +245,7 @@ def test_a_column_may_have_a_metric_of_its_own(cells: list[dict[str, Any]]) -> N
 def test_the_line_under_the_table_says_how(cells: list[dict[str, Any]]) -> None:
     by_key = {f"toy/2-shot/{c['method']}/{c['backbone']}": c for c in cells}
     said = dict(lines(spec(), by_key))
-    assert "fewtable/3, strict entity micro-F1" in said["Scorer"]
+    assert "fewtable/4, strict entity micro-F1" in said["Scorer"]
     assert said["Checkpoint"].startswith("not trained on the sample: Lexicon; last step")
     sample = said["Sample, Toy, 2-shot"]
     for part in ("“exact”", "k = 2", "2 draws", "5 support sentences", "3 types", cells[0]["data"]["test"][:12]):
