@@ -10,7 +10,7 @@ Words that the tokenizer gives no piece (zero-width characters) have no vector; 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -177,6 +177,22 @@ class Encoder:
         hidden = self._forward(ids.to(self.device), mask.to(self.device))
         found: torch.Tensor = hidden[rows.to(self.device), columns.to(self.device)].float()
         return found
+
+    def piece_states(self, windows: Sequence[Window]) -> tuple[torch.Tensor, list[tuple[int, int]]]:
+        """Return the vectors of all pieces of the words of ``windows``, and which are whose; keeps the gradient.
+
+        Returns:
+            Vectors (pieces, size), window after window, without special tokens; and the range of rows (start, end
+            exclusive) of each word that has a piece. The rows of words in a row follow on each other.
+        """
+        whole, ranges, passed = [], [], 0
+        for window in windows:
+            begin, end = window.first[0], len(window.ids) - self.tail
+            whole.append(replace(window, first=tuple(range(begin, end))))
+            for start, stop in zip(window.first, (*window.first[1:], end), strict=True):
+                ranges.append((passed + start - begin, passed + stop - begin))
+            passed += end - begin
+        return self.states(whole), ranges
 
     def _forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}

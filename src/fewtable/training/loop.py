@@ -10,7 +10,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -100,6 +100,7 @@ def train(
     loss: Callable[[Sequence[E]], tuple[torch.Tensor, float]],
     loop: Loop,
     split: Callable[[Sequence[E]], Sequence[Sequence[E]]] | None = None,
+    before: Callable[[float], None] | None = None,
 ) -> int:
     """Train the parameters of ``model`` that require a gradient, with AdamW.
 
@@ -110,6 +111,7 @@ def train(
             A step's loss is the sum over its batch divided by the batch's weight, however the batch is split.
         loop: hyper-parameters and surroundings.
         split: says which examples of a batch make a forward together; None: ``device_batch`` in a row.
+        before: told the learning rate of each step before it.
 
     Returns:
         The number of steps made in all, those before a resume among them.
@@ -125,7 +127,7 @@ def train(
     total = total_steps(options, len(examples))
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     _check_spread(trained)
-    optimizer = _adamw(trained, options.weight_decay)
+    optimizer = adamw(trained.values(), options.weight_decay)
     key = digest([options.model_dump(mode="json"), loop.seed, len(examples), sorted(trained)])
     first = _resume(loop.checkpoint, key, trained, optimizer)
     model.train()
@@ -137,6 +139,8 @@ def train(
         lr = rate(options, step, total)
         for group in optimizer.param_groups:
             group["lr"] = lr
+        if before is not None:
+            before(lr)
         value = _gradients(split(batch) if split else slices(batch, loop.device_batch), loss, trained)
         if not math.isfinite(value):
             raise ConfigError(f"the loss is {value} at step {step + 1}", where="train", fix="lower train.lr")
@@ -164,12 +168,14 @@ def _check_spread(trained: dict[str, torch.nn.Parameter]) -> None:
         )
 
 
-def _adamw(trained: dict[str, torch.nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
+def adamw(parameters: Iterable[torch.nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
+    """Return AdamW over ``parameters``; vectors are not decayed."""
     import torch
 
+    trained = list(parameters)
     groups = [
-        {"params": [p for p in trained.values() if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained.values() if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([g for g in groups if g["params"]])
 

@@ -51,6 +51,18 @@ def test_words_without_pieces_have_no_vector(folder: Path) -> None:
     assert dict(encoder.vectors([[], [window]]))[0].shape == (0, 64)
 
 
+def test_all_pieces_of_a_word_follow_on_each_other_over_windows_too(folder: Path) -> None:
+    encoder = Encoder(folder, "float32", window=8)
+    windows = encoder.windows(words_of("the xyz \u200b house ab of"))
+    assert [w.words for w in windows] == [(0, 1, 3), (4, 5)]
+    with torch.no_grad():
+        states, ranges = encoder.piece_states(windows)
+        assert ranges == [(0, 1), (1, 4), (4, 5), (5, 7), (7, 8)]
+        hidden = [encoder.model(input_ids=torch.tensor([w.ids])).last_hidden_state[0, 1:-1] for w in windows]
+        torch.testing.assert_close(states, torch.cat(hidden))
+        torch.testing.assert_close(states[[start for start, _ in ranges]], encoder.states(windows))
+
+
 def test_long_sentences_are_cut_at_words(folder: Path) -> None:
     encoder = Encoder(folder, "float32", window=8)
     windows = encoder.windows(words_of("the red house of anna the xxxx xxxxxxxxxxxx red"))
