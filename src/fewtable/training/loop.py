@@ -10,7 +10,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -101,6 +101,7 @@ def train(
     loop: Loop,
     split: Callable[[Sequence[E]], Sequence[Sequence[E]]] | None = None,
     before: Callable[[float], None] | None = None,
+    rates: Mapping[str, float] | None = None,
 ) -> int:
     """Train the parameters of ``model`` that require a gradient, with AdamW.
 
@@ -112,6 +113,7 @@ def train(
         loop: hyper-parameters and surroundings.
         split: says which examples of a batch make a forward together; None: ``device_batch`` in a row.
         before: told the learning rate of each step before it.
+        rates: prefix of parameters' names -> how many times as fast as the others these learn.
 
     Returns:
         The number of steps made in all, those before a resume among them.
@@ -127,8 +129,11 @@ def train(
     total = total_steps(options, len(examples))
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     _check_spread(trained)
-    optimizer = adamw(trained.values(), options.weight_decay)
-    key = digest([options.model_dump(mode="json"), loop.seed, len(examples), sorted(trained)])
+    factors = {
+        p: factor for prefix, factor in (rates or {}).items() for n, p in trained.items() if n.startswith(prefix)
+    }
+    optimizer = adamw(trained.values(), options.weight_decay, factors)
+    key = digest([options.model_dump(mode="json"), loop.seed, len(examples), sorted(trained), rates or {}])
     first = _resume(loop.checkpoint, key, trained, optimizer)
     model.train()
     saved = time.monotonic()
@@ -138,7 +143,7 @@ def train(
         torch.manual_seed(stable_seed("step", loop.seed, step))
         lr = rate(options, step, total)
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["factor"]
         if before is not None:
             before(lr)
         value = _gradients(split(batch) if split else slices(batch, loop.device_batch), loss, trained)
@@ -168,16 +173,21 @@ def _check_spread(trained: dict[str, torch.nn.Parameter]) -> None:
         )
 
 
-def adamw(parameters: Iterable[torch.nn.Parameter], weight_decay: float) -> torch.optim.Optimizer:
-    """Return AdamW over ``parameters``; vectors are not decayed."""
+def adamw(
+    parameters: Iterable[torch.nn.Parameter],
+    weight_decay: float,
+    factors: Mapping[torch.nn.Parameter, float] | None = None,
+) -> torch.optim.Optimizer:
+    """Return AdamW over ``parameters``; vectors are not decayed. ``factors`` says whose rate is multiplied by what."""
     import torch
 
-    trained = list(parameters)
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]])
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for parameter in parameters:
+        decay = weight_decay if parameter.ndim >= 2 else 0.0
+        groups.setdefault(((factors or {}).get(parameter, 1.0), decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": own, "factor": factor, "weight_decay": decay} for (factor, decay), own in groups.items()]
+    )
 
 
 def slices(batch: Sequence[E], size: int) -> list[Sequence[E]]:

@@ -202,3 +202,15 @@ def test_kill_minus_nine_and_resume(tmp_path: Path) -> None:
     left, right = resumed.communicate()[0].split(), whole.communicate()[0].split()
     assert 7 <= int(left[0]) <= 9 and left[-1] == right[-1] == "30" and right[0] == "1"
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_what_learns_faster_moves_so_many_times_as_far(tmp_path: Path) -> None:
+    """AdamW's first step is as long as its rate."""
+    plain, faster = make(), make()
+    start = weights(plain)
+    first = options(epochs=1, batch_size=len(EXAMPLES), warmup=0, weight_decay=0)
+    for model, rates in ((plain, None), (faster, {"2.": 3.0})):
+        loop = Loop(first, 7, lambda step, **v: None, tmp_path / "c", 16)
+        train(model, EXAMPLES, token_loss(model), loop, rates=rates)
+    moves = [[(a - b).abs().max() for a, b in zip(weights(m), start, strict=True)] for m in (plain, faster)]
+    assert [float(fast / slow) for slow, fast in zip(*moves, strict=True)] == pytest.approx([1, 1, 3, 3], rel=1e-3)
