@@ -11,7 +11,22 @@ from torch.nn.functional import cross_entropy
 
 from fewtable.decoding.generate import pad
 from fewtable.training.device import precision
-from fewtable.training.packing import joined
+from fewtable.training.packing import laid
+
+Range = tuple[int, int]
+"""Tokens of a row: first, end (exclusive), counted from the row's own first token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a prompt about one type names it, shows the sentence, and in that the type's entities (gold)."""
+
+    anchor: Range
+    """The first mention of the type's name."""
+    sentence: Range
+    entities: tuple[Range, ...]
+    share: float = 1.0
+    """What a term of the contrast counts beside a learned token of the step (``training.contrast.shared``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +35,16 @@ class Row:
 
     ids: tuple[int, ...]
     learned: tuple[bool, ...]
+    contrast: Places | None = None
+    """What a contrast is taken between, where the example has marks and its prompt is whole."""
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def places(self) -> list[int]:
+        """Where the learned tokens stand; never at 0, where nothing is before them."""
+        return [n for n, yes in enumerate(self.learned) if yes and n]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +68,18 @@ def causal_loss(model: Any, *, autocast: bool) -> Loss[Row]:
     """
 
     def loss(rows: Sequence[Row]) -> tuple[torch.Tensor, float]:
-        ids, positions = (t.to(model.device) for t in joined([row.ids for row in rows]))
-        answers = torch.tensor([yes and place > 0 for row in rows for place, yes in enumerate(row.learned)])
-        answers = answers.nonzero()[:, 0].to(model.device)
+        pack = laid(rows)
+        learned = [(at[n - 1], row.ids[n]) for at, row in zip(pack.at, rows, strict=True) for n in row.places]
+        after, wanted = torch.tensor(learned, dtype=torch.long).view(-1, 2).T.to(model.device)
         with precision(model.device, autocast=autocast):
             logits = model(
-                input_ids=ids,
-                position_ids=positions,
-                logits_to_keep=answers - 1,
+                input_ids=pack.ids.to(model.device),
+                position_ids=pack.positions.to(model.device),
+                logits_to_keep=after,
                 use_cache=False,
-                lengths=[len(row) for row in rows],
+                branches=pack.branches,
             ).logits[0]
-        return cross_entropy(logits.float(), ids[0, answers], reduction="sum"), float(len(answers))
+        return cross_entropy(logits.float(), wanted, reduction="sum"), float(len(learned))
 
     return loss
 

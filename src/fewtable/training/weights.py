@@ -56,6 +56,8 @@ def adapted(base: Any, lora: Mapping[str, Any], seed: int, init: Path | None) ->
     """
     from peft import LoraConfig, PeftModel, get_peft_model
 
+    from fewtable.training.lora import with_our_layers
+
     torch.manual_seed(seed)
     if init is None:
         config = LoraConfig(
@@ -65,10 +67,11 @@ def adapted(base: Any, lora: Mapping[str, Any], seed: int, init: Path | None) ->
             target_modules=sorted(lora["targets"]),
             task_type="CAUSAL_LM",
         )
-        model = get_peft_model(base, config)
+        model = get_peft_model(base, with_our_layers(config))
     else:
         _check_init(init, lora)
-        model = PeftModel.from_pretrained(base, init, is_trainable=True)
+        config = with_our_layers(LoraConfig.from_pretrained(init))
+        model = PeftModel.from_pretrained(base, init, is_trainable=True, config=config)
     try:
         yield model
     finally:

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from fewtable.errors import ConfigError
-from fewtable.training.packing import apart, joined, packs
+from fewtable.training.packing import WORTH, apart, laid, packs
 from fewtable.training.sft import Row, causal_loss
 
 SMALL = {
@@ -63,10 +63,10 @@ def made(lengths: list[int], seed: int = 0) -> list[Row]:
 
 
 def logits(model: Any, rows: list[Row]) -> torch.Tensor:
-    ids, positions = joined([row.ids for row in rows])
+    pack = laid(rows)
     with torch.no_grad(), apart(model):
-        found: torch.Tensor = model(input_ids=ids, position_ids=positions, lengths=[len(r) for r in rows]).logits[0]
-    return found
+        found = model(input_ids=pack.ids, position_ids=pack.positions, branches=pack.branches).logits[0]
+    return torch.cat([found[list(at)] for at in pack.at])
 
 
 def alone(model: Any, rows: list[Row]) -> list[torch.Tensor]:
@@ -92,14 +92,56 @@ def test_no_row_sees_another() -> None:
 
 
 def test_positions_begin_at_zero_in_each_row() -> None:
-    ids, positions = joined([(5, 6, 7), (8,), (9, 4)])
-    assert ids.tolist() == [[5, 6, 7, 8, 9, 4]]
-    assert positions.tolist() == [[0, 1, 2, 0, 0, 1]]
+    pack = laid([Row((9, 6, 7), (True,) * 3), Row((8,), (True,)), Row((5, 4), (True,) * 2)])
+    assert pack.ids.tolist() == [[5, 4, 8, 9, 6, 7]]
+    assert pack.positions.tolist() == [[0, 1, 0, 0, 1, 2]]
+    assert pack.at == ((3, 4, 5), (2,), (0, 1))
+
+
+def branching(draw: st.DrawFn) -> list[Row]:
+    """Rows that begin alike in several ways, whole twins among them."""
+    parts = [tuple(draw(st.integers(0, 49)) for _ in range(draw(st.integers(0, 20)))) for _ in range(4)]
+    rows = []
+    for _ in range(draw(st.integers(1, 8))):
+        prompt = sum((parts[i] for i in draw(st.lists(st.integers(0, 3), max_size=3))), ())
+        answer = tuple(draw(st.lists(st.integers(0, 49), min_size=1, max_size=4)))
+        rows.append(Row(prompt + answer, (False,) * len(prompt) + (True,) * len(answer)))
+    return rows
+
+
+@pytest.mark.parametrize("name", MODELS)
+@settings(max_examples=25, deadline=None)
+@given(rows=st.composite(branching)())
+def test_what_rows_begin_with_alike_is_read_once_and_changes_nothing(name: str, rows: list[Row]) -> None:
+    rows = [row for row in rows if len(row) <= 64]
+    if not rows:
+        return
+    pack = laid(rows)
+    for row, at in zip(rows, pack.at, strict=True):
+        assert tuple(pack.ids[0, list(at)].tolist()) == row.ids
+        assert pack.positions[0, list(at)].tolist() == list(range(len(row)))
+    learned = [at[n] for row, at in zip(rows, pack.at, strict=True) for n in range(len(row)) if row.learned[n]]
+    assert len(set(learned)) == len(learned), "learned tokens are each row's own"
+    with torch.no_grad():
+        expected = torch.cat(alone(MODELS[name], rows))
+    torch.testing.assert_close(logits(MODELS[name], rows), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_shared_tokens_are_read_once() -> None:
+    header, first, second = tuple(range(20)), tuple(range(20, 30)), tuple(range(30, 40))
+    rows = [Row(header + kind + (n, 49), (False,) * 31 + (True,)) for kind in (first, second) for n in (1, 2, 3)]
+    pack = laid(rows)
+    assert pack.ids.shape[1] == 20 + 2 * 10 + 6 * 2
+    assert [len(branch.before) for branch in pack.branches] == [0, 1, 2, 2, 2, 1, 2, 2, 2]
+    short = [Row((*range(WORTH - 1), n), (False,) * (WORTH - 1) + (True,)) for n in (40, 41)]
+    assert laid(short).ids.shape[1] == 2 * WORTH
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_loss_and_gradients_are_those_of_the_rows_alone(name: str) -> None:
     model, rows = MODELS[name], made([17, 1, 30, 8, 8], 3)
+    header = made([15])[0].ids
+    rows += [Row(header + row.ids, (False,) * 15 + row.learned) for row in rows]
     model.zero_grad()
     with apart(model):
         total, tokens = causal_loss(model, autocast=False)(rows)
