@@ -81,17 +81,23 @@ class Task:
     types: tuple[str, ...]
     support: tuple[Sentence, ...]
     query: tuple[Sentence, ...]
+    asked: tuple[tuple[str, ...], ...] = ()
+    """The types that each query sentence is asked about, where that is not all of ``types``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A task by sentence ids, as written to ``samples/``; ``header`` says rule, seed and the counts reached."""
+    """A task by sentence ids, as written to ``samples/``; ``header`` says rule, seed and the counts reached.
+
+    ``asked``: as in Task; empty where every query sentence is asked about all types.
+    """
 
     draw: int
     types: tuple[str, ...]
     support: tuple[str, ...]
     query: tuple[str, ...]
     header: dict[str, Any] = field(default_factory=dict)
+    asked: tuple[tuple[str, ...], ...] = ()
 
 
 def split_words(text: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -154,6 +160,7 @@ def write_samples(path: Path, samples: Iterable[Sample]) -> None:
         path,
         (
             {"draw": s.draw, "types": s.types, "support": s.support, "query": s.query, "header": s.header}
+            | ({"asked": s.asked} if s.asked else {})
             for s in samples
         ),
     )
@@ -165,7 +172,8 @@ def read_samples(path: Path) -> list[Sample]:
     for number, row in read_jsonl(path):
         try:
             types, support, query = (tuple(map(str, row[key])) for key in ("types", "support", "query"))
-            out.append(Sample(int(row["draw"]), types, support, query, dict(row["header"])))
+            asked = tuple(tuple(map(str, names)) for names in row.get("asked", ()))
+            out.append(Sample(int(row["draw"]), types, support, query, dict(row["header"]), asked))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"not a sample: {error!r}",
@@ -208,7 +216,7 @@ def build_tasks(samples: Iterable[Sample], splits: Mapping[str, Path]) -> list[T
                 fix="remove the sample file: it was drawn from another version of the data",
             ) from None
 
-    return [Task(s.draw, s.types, look_up(s.support, s.types), look_up(s.query, s.types)) for s in samples]
+    return [Task(s.draw, s.types, look_up(s.support, s.types), look_up(s.query, s.types), s.asked) for s in samples]
 
 
 def tags_to_entities(tags: Sequence[str], scheme: Scheme = "iob2") -> tuple[Entity, ...]:

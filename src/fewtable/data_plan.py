@@ -189,7 +189,7 @@ class DataPlan:
             self._strings[key] = params_json(
                 {
                     "dataset": dataset,
-                    "setting": spec.model_dump(mode="json", exclude={"title", "draws", "draws_per_job"}),
+                    "setting": spec.model_dump(mode="json", exclude={"title", "draws", "draws_per_job", "oracle"}),
                     "types": list(self.registry.dataset(dataset).types),
                     "draws": self.block_draws(block),
                     "episodes": json.loads(self.data_params(dataset, spec.support))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,14 @@ def make_format(options: Mapping[str, Any], types: Sequence[EntityType]) -> Form
     return made
 
 
+def formats_of(task: Task, make: Callable[[tuple[str, ...]], Format]) -> list[Format]:
+    """Return the format of each query sentence: ``make`` for the types that it is asked about, once for each choice."""
+    if not task.asked:
+        return [make(task.types)] * len(task.query)
+    made = {names: make(names) for names in dict.fromkeys(task.asked)}
+    return [made[names] for names in task.asked]
+
+
 def parse_outputs(
     outputs: Path,
     tasks: Sequence[Task],
@@ -62,8 +70,8 @@ def parse_outputs(
                     where=f"{outputs}:{number}",
                     fix="remove the file and decode again",
                 )
+            parsed = formats[position].parse(sentence.words, row["output"])
             position += 1
-            parsed = formats[task.draw].parse(sentence.words, row["output"])
             yield {
                 "draw": task.draw,
                 "id": sentence.id,
@@ -87,14 +95,18 @@ def raw_answers(
     """
     formats = _formats(tasks, options, types)
     found: dict[int, dict[str, Mapping[str, str] | None]] = {task.draw: {} for task in tasks}
-    for _, row in read_jsonl(outputs):
-        found[row["draw"]][row["id"]] = formats[row["draw"]].raw_answers(row["output"])
+    for (_, row), form in zip(read_jsonl(outputs), formats, strict=True):
+        found[row["draw"]][row["id"]] = form.raw_answers(row["output"])
     return found
 
 
-def _formats(tasks: Sequence[Task], options: Mapping[str, Any], types: Sequence[EntityType]) -> dict[int, Format]:
-    """Return draw -> the format for its own types."""
-    return {task.draw: make_format(options, task_types(types, task.types)) for task in tasks}
+def _formats(tasks: Sequence[Task], options: Mapping[str, Any], types: Sequence[EntityType]) -> list[Format]:
+    """Return the format of each query sentence of each task, in order."""
+
+    def make(names: tuple[str, ...]) -> Format:
+        return make_format(options, task_types(types, names))
+
+    return [form for task in tasks for form in formats_of(task, make)]
 
 
 def read_predictions(path: Path) -> dict[int, dict[str, Parsed]]:

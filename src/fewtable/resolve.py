@@ -47,7 +47,7 @@ def resolve(registry: Registry, user: UserConfig, run: Run) -> Method:
 
     Raises:
         ConfigError: a name is unknown, a hyper-parameter is not the family's, or family, format and
-            backbone do not fit together.
+            backbone do not fit together, or the setting asks what the family cannot.
     """
     registry.dataset(run.dataset)
     registry.setting(run.setting)
@@ -77,6 +77,13 @@ def resolve(registry: Registry, user: UserConfig, run: Run) -> Method:
             fix=f"a format of kind '{written}'",
         )
     _check_backbone(registry, run, family.BACKBONES)
+    if registry.setting(run.setting).sampler.pool and "text" not in kinds:
+        raise ConfigError(
+            f"family '{spec.family}' asks about all types at once, and setting '{run.setting}' about those that a "
+            "sentence holds",
+            where=run.key,
+            fix="a method whose model writes text, or a setting without sampler.pool",
+        )
     return Method(
         spec=spec,
         family=spec.family,

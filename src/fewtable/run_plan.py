@@ -58,6 +58,15 @@ class RunPlan(DataPlan):
             stage = self.method(stage).init
         return None
 
+    def oracles(self, run: Run) -> tuple[str, ...]:
+        """Return what a run is told that nobody knows, by its setting, its method and the runs it starts from."""
+        found: list[str | None] = [self.registry.setting(run.setting).oracle]
+        stage: Run | None = run
+        while stage is not None:
+            found += [self.registry.method(stage.method).oracle, self.registry.setting(stage.setting).oracle]
+            stage = self.method(stage).init
+        return tuple(dict.fromkeys(text.strip() for text in found if text))
+
     # --- jobs -------------------------------------------------------------------------------------
 
     def run_spec(self, run: Run, block: str, decode: bool) -> RunSpec:
@@ -117,6 +126,7 @@ class RunPlan(DataPlan):
                     **run._asdict(),
                     "query": self.query(run.setting),
                     "blocks": self.blocks(run.setting),
+                    "oracles": self.oracles(run),
                     "spec": {
                         "family": method.family,
                         "format": {"name": method.format, **method.format_options},

@@ -157,6 +157,10 @@ class DatasetSpec(Spec):
 # --- settings -------------------------------------------------------------------------------------
 
 
+EPISODES = ("episodes", "mini-including", "official")
+"""The rules whose draws have query sentences of their own."""
+
+
 class SamplerSpec(Spec):
     """A rule that draws support (and for episodes, query) sentences."""
 
@@ -170,6 +174,9 @@ class SamplerSpec(Spec):
     remove_rate: Annotated[float, Field(ge=0, le=1)] = 1.0
     time_limit: Annotated[int, Field(ge=1)] = 60
     """Seconds the solver may take (exact); running out of them is an error, never another sample."""
+    pool: Annotated[int, Field(ge=1)] | None = None
+    """Episodes whose supports make one support and whose queries one query, each sentence of it asked only about the
+    types that it holds: what BANER's released code does."""
 
     @model_validator(mode="after")
     def _shots(self) -> SamplerSpec:
@@ -184,6 +191,8 @@ class SamplerSpec(Spec):
         for key in ("k", "n_way", "q"):
             if (getattr(self, key) is None) == (key in wanted):
                 raise ValueError(f"rule '{self.rule}' {'needs' if key in wanted else 'takes no'} '{key}'")
+        if self.pool and self.rule not in EPISODES:
+            raise ValueError(f"'pool' is for episodes ({', '.join(EPISODES)}), not for rule '{self.rule}'")
         return self
 
 
@@ -208,7 +217,7 @@ class DrawSpec(Spec):
     @property
     def episodic(self) -> bool:
         """Whether each draw has query sentences of its own."""
-        return self.sampler.rule in ("episodes", "mini-including", "official")
+        return self.sampler.rule in EPISODES
 
     @model_validator(mode="after")
     def _apart(self) -> DrawSpec:
@@ -225,6 +234,14 @@ class SettingSpec(DrawSpec):
     title: str
     draws: Annotated[int, Field(ge=1)] = 3
     draws_per_job: Annotated[int, Field(ge=1)] = 3
+    oracle: str | None = None
+    """What it tells methods that nobody knows: a sentence, printed with every column that shows the setting."""
+
+    @model_validator(mode="after")
+    def _marked(self) -> SettingSpec:
+        if self.sampler.pool and not self.oracle:
+            raise ValueError("a setting that pools episodes asks about present types alone: say so under 'oracle'")
+        return self
 
 
 # --- methods ----------------------------------------------------------------------------------------
@@ -262,6 +279,8 @@ class MethodSpec(Spec):
     paper: str | None = None
     note: str | None = None
     """Printed under every table that shows the method."""
+    oracle: str | None = None
+    """What it knows that nobody knows, such as a released code's leak: a sentence, printed with every row and cell."""
     family: str
     format: dict[str, Any]
     """``name``: a module of fewtable.formats; the other keys are its options."""

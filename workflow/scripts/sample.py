@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 
 from fewtable.corpus import write_samples
-from fewtable.data.episodes import official_samples
-from fewtable.files import sha256_file
+from fewtable.data.episodes import official_draws
 from fewtable.registry import Registry
 from fewtable.sampling import draw_block, read_sample_spec
 from fewtable.script import run
@@ -21,9 +20,7 @@ def main() -> str:
     spec, setting = args.spec, args.spec.setting
     if setting.sampler.rule == "official":
         dataset = Registry(Path("config")).dataset(spec.dataset)
-        raw = {name: args.raw / name for name in dataset.splits[setting.support].files}
-        digests = {setting.support: sha256_file(args.data / f"{setting.support}.jsonl")}
-        samples = official_samples(spec.dataset, dataset, setting.support, raw, spec.draws, data_sha256=digests)
+        samples = official_draws(spec, dataset, args.data / f"{setting.support}.jsonl", args.raw)
     else:
         samples = draw_block(setting, spec.dataset, spec.types, spec.draws, args.data)
     write_samples(args.output, samples)

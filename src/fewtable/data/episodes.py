@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fewtable.corpus import Sample, sentence_id
+from fewtable.corpus import Sample, read_sentences, sentence_id
 from fewtable.data.normalise import TypeNames, raw_paths, split_spec, yaml_key
 from fewtable.data.readers import base
 from fewtable.data.readers.base import Episode
-from fewtable.errors import ConfigError
+from fewtable.errors import ConfigError, DataError
+from fewtable.files import sha256_file
 from fewtable.registry import find_module, validate
 from fewtable.sampling.header import sample_header
-from fewtable.specs import DatasetSpec
+from fewtable.sampling.pooled import episodes_of, pooled
+from fewtable.specs import DatasetSpec, SampleSpec
 
 
 def has_episodes(dataset: str, spec: DatasetSpec) -> bool:
@@ -75,6 +77,37 @@ def official_samples(
         if wanted is None or draw in wanted:
             out.append(_sample(draw, episode, types, ids, data_sha256))
     return out
+
+
+def official_draws(spec: SampleSpec, dataset: DatasetSpec, data: Path, raw: Path) -> list[Sample]:
+    """Return the samples of a block of a setting with official episodes, pooled where the setting says so.
+
+    Args:
+        spec: the resolved spec of the sampling job.
+        dataset: the spec of its dataset.
+        data: the data file of the split, whose digest the headers name.
+        raw: folder with the dataset's raw files.
+
+    Raises:
+        DataError: as official_samples; or the release has fewer episodes than a pool asks for.
+    """
+    split, size = spec.setting.support, spec.setting.sampler.pool
+    files = {name: raw / name for name in dataset.splits[split].files}
+    wanted = [number for draw in spec.draws for number in episodes_of(draw, size)] if size else list(spec.draws)
+    found = official_samples(spec.dataset, dataset, split, files, wanted, data_sha256={split: sha256_file(data)})
+    if not size:
+        return found
+    if len(found) < len(wanted):
+        raise DataError(
+            f"{len(found)} episodes in the release, {len(wanted)} are to be pooled",
+            where=f"{data}",
+            fix="lower sampler.pool or the setting's draws",
+        )
+    index, by_number = {s.id: s for s in read_sentences(data)}, {sample.draw: sample for sample in found}
+    return [
+        pooled(draw, [by_number[number] for number in episodes_of(draw, size)], tuple(dataset.types), index)
+        for draw in spec.draws
+    ]
 
 
 def _sample(

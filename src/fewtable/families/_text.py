@@ -15,7 +15,7 @@ from fewtable.decoding.generate import Generation
 from fewtable.errors import ConfigError
 from fewtable.families.base import Fit, Job
 from fewtable.formats.base import Example, Format
-from fewtable.predictions import entity_types, make_format, task_types
+from fewtable.predictions import entity_types, formats_of, make_format, task_types
 from fewtable.specs import RunSpec
 from fewtable.training.loop import Loop, LoopOptions, train
 from fewtable.training.parallel import leads
@@ -119,7 +119,7 @@ class TextSession(ABC):
 
         form = self._format(task)
         self._speak(read_labels(model))
-        groups = [[self.prompt(query) for query in of_one] for of_one in queries(form, task, self.spec.dataset)]
+        groups = [[self.prompt(query) for query in of_one] for of_one in queries(self.spec, task)]
         with self.trained(model) as trained:
             for answers in self.answers(trained, groups, form, task.query):
                 yield list(answers) if form.several else answers[0]
@@ -148,9 +148,14 @@ def format_of(spec: RunSpec, task: Task) -> Format:
     return make_format(spec.format, task_types(entity_types(spec.types), task.types))
 
 
-def queries(form: Format, task: Task, dataset: str) -> list[Sequence[Example]]:
-    """Return the queries of each sentence, rendered without its gold entities, so that none can reach a prompt."""
-    return [form.render(replace(sentence, entities=())) for sentence in _sourced(task.query, dataset)]
+def queries(spec: RunSpec, task: Task) -> list[Sequence[Example]]:
+    """Return the queries of each sentence, rendered without its gold entities, so that none can reach a prompt.
+
+    They ask about the task's types, or those that the task says are asked about the sentence.
+    """
+    forms = formats_of(task, lambda names: make_format(spec.format, task_types(entity_types(spec.types), names)))
+    asked = (replace(sentence, entities=()) for sentence in _sourced(task.query, spec.dataset))
+    return [form.render(sentence) for form, sentence in zip(forms, asked, strict=True)]
 
 
 def _sourced(sentences: Sequence[Sentence], dataset: str) -> list[Sentence]:

@@ -133,7 +133,7 @@ class _Session:
     def decode(self, task: Task, model: Path) -> Iterator[Any]:
         """Answer the query; the answers are yielded when all are there."""
         form = format_of(self._spec, task)
-        for answers in self._asked.answers(queries(form, task, self._spec.dataset), form, task.query):
+        for answers in self._asked.answers(queries(self._spec, task), form, task.query):
             yield answers if form.several else answers[0]
 
 

@@ -24,6 +24,7 @@ from fewtable.sampling import (
 )
 from fewtable.sampling.header import sample_header
 from fewtable.sampling.pool import Choice, Drawer, Pool
+from fewtable.sampling.pooled import episodes_of, pooled
 from fewtable.specs import DrawSpec, QuerySpec, SamplerSpec, SampleSpec
 
 RULES: dict[str, Callable[[Pool, SamplerSpec], Drawer]] = {
@@ -86,7 +87,14 @@ def draw_all(
         pool = Pool(support, [name for name in types if name not in unseen])
     drawer = RULES[spec.sampler.rule](pool, spec.sampler)
     asked = [] if spec.episodic else _asked(query, spec.query, dataset, len(types))
-    samples = [_sample(spec, dataset, types, pool, drawer, asked, number) for number in draws]
+
+    def one(number: int) -> Sample:
+        return _sample(spec, dataset, types, pool, drawer, asked, number)
+
+    if size := spec.sampler.pool:
+        index = {sentence.id: sentence for sentence in support}
+        return [pooled(number, list(map(one, episodes_of(number, size))), types, index) for number in draws]
+    samples = list(map(one, draws))
     for sample in samples if unseen else ():
         sample.header["unseen"] = unseen
     return samples

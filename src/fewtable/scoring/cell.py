@@ -69,7 +69,7 @@ class Cell(_Model):
     per_draw: dict[str, dict[str, float]]
     per_type: dict[str, TypeScore]
     boundary: dict[str, Any]
-    """Boundary errors by kind and the offsets of wrong edges, summed over draws; under ``blind`` with types left aside."""
+    """Boundary errors by kind and offsets of wrong edges, summed over draws; under ``blind`` with types left aside."""
     dropped: dict[str, int]
     samples: dict[str, dict[str, Any]]
     data: dict[str, str]
@@ -77,7 +77,10 @@ class Cell(_Model):
     spec: dict[str, Any]
     flags: tuple[str, ...]
     """``episodes``: draws are episodes, counts are summed; ``empty-episodes:N``: N episodes had nothing to find and
-    nothing found; ``sample-short``: a draw's sample has fewer mentions of a type than asked for."""
+    nothing found; ``sample-short``: a draw's sample has fewer mentions of a type than asked for; ``oracle``: it was
+    told what nobody knows."""
+    oracles: tuple[str, ...]
+    """What it was told that nobody knows: sentences of its setting's, its method's and their sources' YAML."""
     run: str
     blocks: tuple[str, ...]
     query: str
@@ -87,7 +90,8 @@ def build_cell(request: Mapping[str, Any], samples: Sequence[Sample], scores: Se
     """Put a run's draws together.
 
     Args:
-        request: dataset, setting, method, backbone, query (the split asked), blocks, and spec (the resolved spec).
+        request: dataset, setting, method, backbone, query (the split asked), blocks, spec (the resolved spec), and
+            oracles where there are any.
         samples: the samples of all blocks.
         scores: the JSON values of the blocks' scores files.
 
@@ -118,7 +122,8 @@ def build_cell(request: Mapping[str, Any], samples: Sequence[Sample], scores: Se
         data={k: v for s in ordered for k, v in sorted(s.header.get("data_sha256", {}).items())},
         types=tuple(dict.fromkeys(name for sample in ordered for name in sample.types)),
         spec=dict(request["spec"]),
-        flags=_flags(units, ordered),
+        flags=(*_flags(units, ordered), *(["oracle"] if request.get("oracles") else [])),
+        oracles=tuple(request.get("oracles") or ()),
         run="/".join(("results/runs", *key.values())),
         blocks=tuple(request["blocks"]),
         query=str(request["query"]),

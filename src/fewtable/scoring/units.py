@@ -119,9 +119,9 @@ METRICS: dict[str, Callable[[Floats], Floats]] = {
     "boundary.ber_gold": _errors(NEAR, GOLD),
     "boundary.ber_blind": _errors(SPAN_NEAR, SPAN_TP, SPAN_NEAR),
 }
-"""Metric -> statistic of summed counts (..., COLUMNS), in percent. Boundary error rates (methods/fs-12): pairs with a wrong
-edge by the predictions that found a gold mention of their type, by all predictions, by all gold mentions, and the first with
-types left aside. They are nan where there is nothing to divide by: 0 would be the best value."""
+"""Metric -> statistic of summed counts (..., COLUMNS), in percent. Boundary error rates (methods/fs-12): pairs with a
+wrong edge by the predictions that found a gold mention of their type, by all predictions, by all gold mentions, and the
+first with types left aside. They are nan where there is nothing to divide by: 0 would be the best value."""
 
 
 def all_metrics(sums: Floats) -> Floats:

@@ -179,9 +179,9 @@ def test_merge_split_and_rates() -> None:
 
 
 def test_boundary_errors_of_the_obp_llm_papers_cases() -> None:
-    """Figure 6: "a classic saab 900" for "saab 900" has wrong edges; "the legality of votes" for "non citizens" none."""
-    saab = tuple("the hood opening reminds me of a classic saab 900 .".split())
-    votes = tuple("the legality of votes cast by non citizens".split())
+    """Figure 6: "a classic saab 900" for "saab 900" has a wrong edge; "the legality of votes" is no near miss."""
+    saab = ("the", "hood", "opening", "reminds", "me", "of", "a", "classic", "saab", "900", ".")
+    votes = ("the", "legality", "of", "votes", "cast", "by", "non", "citizens")
     gold = [[Entity(8, 10, "product")], [Entity(6, 8, "group")]]
     sft = [[Entity(6, 10, "product")], [Entity(0, 4, "group")]]
     for pred, counted, ber in ((sft, (0, 1, 1), 100.0), (gold, (2, 0, 0), 0.0)):
