@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fewtable.corpus import Sentence
 from fewtable.decoding.generate import Generation, generate
 from fewtable.errors import ConfigError
 from fewtable.families._text import cut
-from fewtable.formats.base import Example, Format, Turn
+from fewtable.formats.base import Example, Format, Marks, Place, Turn
 from fewtable.formats.dialogue import Part, Template, parts, turns
 
 if TYPE_CHECKING:
-    from fewtable.training.sft import Row
+    from fewtable.training.sft import Places, Row
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,19 @@ class Answering(Generation):
 
     copied: bool = False
     """Hold answers to JSON lists of strings copied from the sentence: none is unparsed, none unmatched."""
+
+
+class _Encoded(NamedTuple):
+    """A turn as tokens."""
+
+    head: list[int]
+    """What stands before the answer."""
+    lead: list[int]
+    """How the answer begins, where that is given."""
+    rest: list[int]
+    """The rest of the answer, and its end."""
+    offsets: list[tuple[int, int]]
+    """Where the text of each token of head and lead stands in the turn, in characters."""
 
 
 class Dialogue:
@@ -51,25 +64,26 @@ class Dialogue:
     def end(self) -> int:
         """The token that ends answers."""
         if self._template == "chat":
-            return self._encoded(self._parts(Example("a", "b"))[0], first=True)[1][-1]
+            return self._encoded(self._parts(Example("a", "b"))[0], first=True).rest[-1]
         return int(self._tokenizer.eos_token_id)
 
     def prompt(self, example: Example) -> tuple[int, ...]:
-        """Return the ids of an example up to where its last answer begins."""
+        """Return the ids of an example up to where a model goes on: where its last answer begins, or after its lead."""
         *earlier, last = self._parts(example)
-        ids = [i for n, part in enumerate(earlier) for ids in self._encoded(part, first=n == 0) for i in ids]
-        head = self._encoded(last._replace(answer=""), first=not earlier)[0]
-        return cut([*ids, *head], self._limit, keep_end=True)
+        made = [self._encoded(part, first=n == 0) for n, part in enumerate(earlier)]
+        ids = [i for part in made for i in (*part.head, *part.rest)]
+        own = self._encoded(last._replace(answer=last.lead), first=not earlier)
+        return cut([*ids, *own.head, *own.lead], self._limit, keep_end=True)
 
     def empty(self, answer: str) -> tuple[int, ...]:
         """Return the ids of an answer without the token that ends it."""
         (part,) = self._parts(Example("a", answer))
-        return tuple(self._encoded(part, first=True)[1][:-1])
+        return tuple(self._encoded(part, first=True).rest[:-1])
 
     def answers(
         self, model: Any, groups: Sequence[Prompts], form: Format, options: Answering, sentences: Sequence[Sentence]
     ) -> list[list[str]]:
-        """Return a model's answers to the prompts of each sentence.
+        """Return a model's answers to the prompts of each sentence, each with the lead that it was given.
 
         Raises:
             ConfigError: copied answers are asked for, and the format has none or there are several beams.
@@ -78,7 +92,7 @@ class Dialogue:
         from fewtable.decoding.greedy import answer
         from fewtable.decoding.vllm import VllmEngine
 
-        if options.copied and (not form.copies or options.beams > 1):
+        if options.copied and (form.copies != "list" or options.beams > 1):
             raise ConfigError(
                 "answers are held to the sentence where they are JSON lists, by greedy decoding alone",
                 where="decode.copied",
@@ -91,11 +105,11 @@ class Dialogue:
                 fix="set beams: 1 and copied: false, or the backbone's engine: transformers",
             )
         if isinstance(model, VllmEngine):
-            return self._texts(model.answer(groups, options.max_new_tokens, self.end))
+            return self._texts(model.answer(groups, options.max_new_tokens, self.end), form.lead)
         if options.beams > 1:
             flat = [prompt for group in groups for prompt in group]
             written = iter(generate(model, self._tokenizer, flat, options, (self.end,)))
-            return [[next(written) for _ in group] for group in groups]
+            return [[form.lead + next(written) for _ in group] for group in groups]
         ends = self.empty(form.empty) if form.empty else ()
         allowed = []
         if options.copied:
@@ -103,11 +117,14 @@ class Dialogue:
             for prompts, sentence in zip(groups, sentences, strict=True):
                 language = CopiedList(sentence.words, sentence.glued, lead)
                 allowed.append([vocabulary.constraint(language, self.end, options.max_new_tokens) for _ in prompts])
-        return self._texts(answer(model, groups, options.batch_size, options.max_new_tokens, self.end, ends, allowed))
+        made = answer(model, groups, options.batch_size, options.max_new_tokens, self.end, ends, allowed)
+        return self._texts(made, form.lead)
 
-    def _texts(self, groups: Sequence[Sequence[Sequence[int]]]) -> list[list[str]]:
+    def _texts(self, groups: Sequence[Sequence[Sequence[int]]], lead: str) -> list[list[str]]:
+        """Return answers as text, what was given of them with the rest."""
         decode = self._tokenizer.batch_decode
-        return [decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) for ids in groups]
+        made = [decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) for ids in groups]
+        return [[lead + text for text in group] for group in made]
 
     def rows(self, examples: Sequence[Example]) -> list[Row]:
         """Return what is learned from the examples, the token that ends each learned answer with it."""
@@ -118,33 +135,65 @@ class Dialogue:
 
         ids: list[int] = []
         learned: list[bool] = []
+        contrast = None
         for part in self._parts(example):
-            head, answer = self._encoded(part, first=not ids)
+            made = self._encoded(part, first=not ids)
+            prompt = [*made.head, *made.lead]
             if not example.before:
-                head = list(cut(head, self._limit, keep_end=True))
-            ids += [*head, *answer]
-            learned += [False] * len(head) + [part.learned] * len(answer)
+                whole, prompt = len(prompt), list(cut(prompt, self._limit, keep_end=True))
+                if example.marks and len(prompt) == whole:
+                    contrast = _places(example.marks, part.head.rindex(example.prompt), made.offsets)
+            leads = min(len(made.lead), len(prompt))
+            ids += [*prompt, *made.rest]
+            learned += [False] * (len(prompt) - leads) + [example.lead_learned] * leads
+            learned += [part.learned] * len(made.rest)
         if not example.before or len(ids) <= self._limit:
-            yield Row(tuple(ids), tuple(learned))
+            yield Row(tuple(ids), tuple(learned), contrast)
         else:
             for half in _halves(example):
                 yield from self._rows(half)
 
-    def _encoded(self, part: Part, *, first: bool) -> tuple[list[int], list[int]]:
-        """Return the ids of a turn before its answer, and those of the answer with its end."""
+    def _encoded(self, part: Part, *, first: bool) -> _Encoded:
+        """Return the tokens of a turn.
+
+        What is given to a model that answers, it is trained on token by token: head and lead are tokenised together
+        and no token of theirs reaches into the rest.
+        """
         own = self._template != "chat"  # a chat template writes all special tokens itself
-        made = self._tokenizer(part.head + part.answer, add_special_tokens=first and own, return_offsets_mapping=True)
-        ids: list[int] = made["input_ids"]
         end = self._tokenizer.eos_token_id
-        if own and ids and ids[-1] == end and made["offset_mapping"][-1] == (0, 0):
-            ids = ids[:-1]
-        start = next((n for n, (low, _) in enumerate(made["offset_mapping"]) if low >= len(part.head)), len(ids))
-        return ids[:start], [*ids[start:], end] if own else ids[start:]
+        ids, offsets = self._tokens(part.head + part.answer, first=first and own)
+        given = len(part.head) + len(part.lead)
+        start = next((n for n, (low, _) in enumerate(offsets) if low >= given), len(ids))
+        rest = ids[start:]
+        if part.lead:
+            before, offsets = self._tokens(part.head + part.lead, first=first and own)
+            if ids[: len(before)] == before:
+                rest = ids[len(before) :]
+            else:
+                rest = self._tokens(part.answer[len(part.lead) :], first=False)[0]
+            ids, start = before, len(before)
+        ends = [end] if own else []
+        answer = next((n for n, (low, _) in enumerate(offsets[:start]) if low >= len(part.head)), start)
+        return _Encoded(ids[:answer], ids[answer:start], [*rest, *ends], offsets[:start])
+
+    def _tokens(self, text: str, *, first: bool) -> tuple[list[int], list[tuple[int, int]]]:
+        """Return ids and places in the text; ``first`` with what the tokenizer adds in front, not what behind."""
+        made = self._tokenizer(text, add_special_tokens=first, return_offsets_mapping=True)
+        ids, offsets = made["input_ids"], made["offset_mapping"]
+        if first and ids and ids[-1] == self._tokenizer.eos_token_id and offsets[-1] == (0, 0):
+            return ids[:-1], offsets[:-1]
+        return ids, offsets
 
     def _parts(self, example: Example) -> list[Part]:
         return self._chat(example) if self._template == "chat" else parts(example, self._template)
 
     def _chat(self, example: Example) -> list[Part]:
+        if example.lead:
+            raise ConfigError(
+                "the format's answers begin alike, and a chat template has no place for what is given of an answer",
+                where="train.template",
+                fix="set it to bare",
+            )
         found: list[Part] = []
         messages: list[dict[str, str]] = []
         written = ""
@@ -168,6 +217,27 @@ class Dialogue:
     def _templated(self, messages: Sequence[dict[str, str]], *, answered: bool) -> str:
         text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=not answered)
         return text
+
+
+def _places(marks: Marks, shift: int, offsets: Sequence[tuple[int, int]]) -> Places | None:
+    """Return the tokens that have a part of what is marked; None where a mark has none.
+
+    Args:
+        marks: places in the prompt.
+        shift: where the prompt begins in the text that the offsets count in.
+        offsets: where each token's text stands: start, end (exclusive).
+    """
+    from fewtable.training.sft import Places
+
+    def tokens(place: Place) -> tuple[int, int] | None:
+        low, high = place[0] + shift, place[1] + shift
+        inside = [n for n, (start, end) in enumerate(offsets) if start < high and end > low]
+        return (inside[0], inside[-1] + 1) if inside else None
+
+    anchor, sentence = tokens(marks.type), tokens(marks.sentence)
+    if anchor is None or sentence is None:
+        return None
+    return Places(anchor, sentence, tuple(found for place in marks.entities if (found := tokens(place))))
 
 
 def _halves(example: Example) -> list[Example]:

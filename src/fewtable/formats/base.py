@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from fewtable.corpus import Entity, EntityType, Sentence
 from fewtable.literals import written
@@ -91,8 +91,12 @@ class Format(Protocol):
     """Whether a sentence has several queries; its output is then the list of their answers."""
     empty: str = ""
     """An answer that nothing may follow: decoding need not wait for its end."""
-    copies: bool = False
-    """Whether an answer is a JSON list of strings of the sentence, so that decoding can be held to it."""
+    copies: Literal["", "list", "brackets"] = ""
+    """How an answer writes strings of the sentence, so that decoding can be held to it: a JSON list, or brackets."""
+    lead: str = ""
+    """What every answer begins with (``Example.lead`` of each)."""
+    close: str = ""
+    """What every answer ends with."""
 
     def __init__(self, types: Sequence[EntityType], options: Spec) -> None: ...
 

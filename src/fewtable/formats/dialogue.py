@@ -11,9 +11,9 @@ from typing import Literal, NamedTuple
 from fewtable.errors import ConfigError
 from fewtable.formats.base import Example, Turn
 
-Template = Literal["plain", "chat", "ie-as-qa", "vicuna"]
-"""``plain``: one question, then a cue. ``ie-as-qa``: UniversalNER's conversations. ``vicuna``: Vicuna's, from v1.1 on.
-``chat``: the tokenizer's own."""
+Template = Literal["plain", "bare", "chat", "ie-as-qa", "vicuna"]
+"""``plain``: one question, then a cue. ``bare``: one question that ends in its own. ``ie-as-qa``: UniversalNER's
+conversations. ``vicuna``: Vicuna's, from v1.1 on. ``chat``: the tokenizer's own."""
 
 CUE = "\nAnswer:"
 """What follows a plain prompt. The answer begins with a space, so that its first word is spelled as in the sentence."""
@@ -34,6 +34,8 @@ class Part(NamedTuple):
     head: str
     answer: str
     learned: bool
+    lead: str = ""
+    """How the answer begins: given to a model that answers."""
 
 
 def turns(example: Example) -> tuple[Turn, ...]:
@@ -45,18 +47,22 @@ def parts(example: Example, template: Template) -> list[Part]:
     """Return the parts of an example's text in any template but ``chat``.
 
     Raises:
-        ConfigError: a conversation is to be written in ``plain``.
+        ConfigError: a conversation is to be written in ``plain`` or ``bare``.
     """
-    if template == "plain":
+    lead = " " + example.lead if example.lead else ""
+    if template in ("plain", "bare"):
         if example.before:
             raise ConfigError(
-                "the format holds conversations, and a plain text has one question",
+                f"the format holds conversations, and a {template} text has one question",
                 where="train.template",
                 fix="set it to ie-as-qa or chat",
             )
-        return [Part(example.prompt + CUE, " " + example.target, True)]
+        if template == "bare":
+            return [Part(example.prompt, example.target, True, example.lead)]
+        return [Part(example.prompt + CUE, " " + example.target, True, lead)]
     found = [Part(f"USER: {t.prompt} ASSISTANT:", " " + t.target, t.learned) for t in turns(example)]
-    return [found[0]._replace(head=f"{SYSTEM[template]} {found[0].head}"), *found[1:]]
+    found[0] = found[0]._replace(head=f"{SYSTEM[template]} {found[0].head}")
+    return [*found[:-1], found[-1]._replace(lead=lead)]
 
 
 def text(example: Example, template: Template, end: str) -> str:

@@ -8,19 +8,15 @@ negative types as positive ones, drawn once; the all-in-one question and its JSO
 from __future__ import annotations
 
 import json
-from bisect import bisect
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate
-from random import Random
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from fewtable.corpus import EntityType, Sentence
-from fewtable.files import stable_seed
+from fewtable.formats._negatives import Negatives
 from fewtable.formats._surfaces import Reading
-from fewtable.formats._types import check_words, of_source
+from fewtable.formats._types import check_words
 from fewtable.formats.base import Dropped, Example, Format, Parsed, Turn
 from fewtable.literals import json_list, json_object, show
 from fewtable.specs import Spec
@@ -56,7 +52,7 @@ class UniNer(Format):
         assert isinstance(options, Options)
         self.options = options
         self.several = options.query == "type"
-        self.copies = self.several
+        self.copies = "list" if self.several else ""
         self.empty = "[]" if self.several else "{}"
         self._words = {t.name: t.words for t in types}
         self._names = {t.words: t.name for t in types}
@@ -75,7 +71,10 @@ class UniNer(Format):
         A sentence without entities is asked about as many negative types as the others have on average (1 at least).
         Of a mixture, a sentence is asked about the types of its own source only.
         """
-        draw = _Negatives(support, self._words, self.options, seed)
+        options = self.options
+        ratio = {"none": 0.0, "inventory": None}.get(options.negatives, options.ratio)
+        drawn: Literal["uniform", "frequency"] = "frequency" if options.negatives == "frequency" else "uniform"
+        draw = Negatives(support, self._words, seed, ratio, drawn)
         made = []
         for sentence in support:
             answers = _answers(sentence)
@@ -150,50 +149,6 @@ def _take(reading: Reading, name: str, items: Sequence[Any] | None, answer: Any)
             reading.name(name, item)
         else:
             reading.drop("unparsed", show(item), name)
-
-
-class _Negatives:
-    """Draws types that a sentence has none of."""
-
-    def __init__(self, support: Sequence[Sentence], words: Mapping[str, str], options: Options, seed: int) -> None:
-        self.random = Random(stable_seed("negatives", seed))
-        self._options = options
-        counts = Counter(entity.type for sentence in support for entity in sentence.entities)
-        self._types: dict[str, list[str]] = {}
-        self._heights: dict[str, list[int]] = {}
-        for source in dict.fromkeys(sentence.source for sentence in support):
-            known = of_source(words, source)
-            if options.negatives == "frequency":
-                known = [name for name in known if counts[name]]
-            self._types[source] = known
-            self._heights[source] = list(
-                accumulate(counts[n] if options.negatives == "frequency" else 1 for n in known)
-            )
-        positive = [len({e.type for e in sentence.entities}) for sentence in support if sentence.entities]
-        self._usual = max(1, round(sum(positive) / len(positive))) if positive else 1
-
-    def __call__(self, sentence: Sentence, present: Iterable[str]) -> list[str]:
-        """Return the negative types of a sentence."""
-        found = set(present)
-        types, heights = self._types[sentence.source], self._heights[sentence.source]
-        if self._options.negatives == "none":
-            return []
-        if self._options.negatives == "inventory":
-            return [name for name in types if name not in found]
-        left = len(types) - len(found)
-        wanted = min(round(self._options.ratio * (len(found) or self._usual)), left)
-        chosen: list[str] = []
-        if 2 * wanted > left:  # drawing until a new one comes would take long
-            pool = {n: h - low for n, low, h in zip(types, [0, *heights], heights, strict=False) if n not in found}
-            while len(chosen) < wanted:
-                chosen += self.random.choices(list(pool), list(pool.values()))
-                del pool[chosen[-1]]
-        while len(chosen) < wanted:
-            drawn = types[bisect(heights, self.random.randrange(heights[-1]))]
-            if drawn not in found:
-                found.add(drawn)
-                chosen.append(drawn)
-        return chosen
 
 
 def _answers(sentence: Sentence) -> dict[str, list[str]]:

@@ -6,7 +6,7 @@ import pytest
 
 from fewtable.errors import ConfigError
 from fewtable.formats.base import Example, Turn
-from fewtable.formats.dialogue import text
+from fewtable.formats.dialogue import Part, parts, text
 
 READ = Turn("Text: any good thai food near the fenway park", "I've read this text.", learned=False)
 CUISINE = Turn("What describes Cuisine in the text?", '["thai"]')
@@ -33,3 +33,12 @@ def test_vicunas_conversation_has_its_own_first_line() -> None:
         "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
         "detailed, and polite answers to the user's questions. USER: Who? ASSISTANT: bo</s>"
     )
+
+
+def test_a_bare_text_has_nothing_between() -> None:
+    led = Example("Who?\n", "It is <<< bo >>>", lead="It is <<<")
+    assert text(led, "bare", "</s>") == "Who?\nIt is <<< bo >>></s>"
+    assert parts(led, "bare") == [Part("Who?\n", "It is <<< bo >>>", True, "It is <<<")]
+    assert parts(led, "plain")[0].lead == " It is <<<" and parts(led, "vicuna")[0].lead == " It is <<<"
+    with pytest.raises(ConfigError, match="a bare text has one question"):
+        text(LOCATION, "bare", "</s>")
