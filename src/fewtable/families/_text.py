@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fewtable.corpus import Sentence, Task
 from fewtable.decoding.generate import Generation
 from fewtable.errors import ConfigError
-from fewtable.families.base import Fit, Job
+from fewtable.families.base import Fit, Job, TrainLog
 from fewtable.formats.base import Example, Format
 from fewtable.predictions import entity_types, formats_of, make_format, task_types
 from fewtable.specs import RunSpec
@@ -77,6 +77,10 @@ class TextSession(ABC):
     def split(self, rows: Sequence[Any]) -> Sequence[Sequence[Any]]:
         """Return the rows of a step as its forwards: no more tokens in each than ``device_batch`` of the longest."""
 
+    def heard(self, log: TrainLog) -> TrainLog:
+        """Return a log that hears also what else a step has to say."""
+        return log
+
     @abstractmethod
     def save(self, model: Any, folder: Path) -> None:
         """Write the trained weights."""
@@ -105,7 +109,7 @@ class TextSession(ABC):
         with self.start(fit) as model:
             if self._gradient_checkpointing:
                 model.gradient_checkpointing_enable({"use_reentrant": False})
-            loop = Loop(self._options, fit.seed, fit.log, fit.checkpoint, self._device_batch, SAVE_EVERY)
+            loop = Loop(self._options, fit.seed, self.heard(fit.log), fit.checkpoint, self._device_batch, SAVE_EVERY)
             train(model, rows, self.loss(model), loop, self.split)
             if self._gradient_checkpointing:
                 model.gradient_checkpointing_disable()

@@ -13,14 +13,16 @@ from fewtable.corpus import Sentence
 from fewtable.errors import ConfigError
 from fewtable.families._dialogue import Answering, Dialogue
 from fewtable.families._text import TextSession
-from fewtable.families.base import Fit, Job
+from fewtable.families.base import Fit, Job, TrainLog
 from fewtable.formats.base import Example, Format
 from fewtable.formats.dialogue import Template
 from fewtable.specs import Spec
+from fewtable.training.contrast import Contrast
 from fewtable.training.loop import LoopOptions
 from fewtable.training.parallel import ranks, sharded
 
 if TYPE_CHECKING:
+    from fewtable.training.contrast import Contrasting
     from fewtable.training.sft import Loss, Row
 
 BACKBONES = frozenset({"causal"})
@@ -47,6 +49,10 @@ class Train(LoopOptions):
     """The words around questions and answers."""
     prompt_length: Annotated[int, Field(ge=16)] = 1024
     """Most tokens of a prompt; longer ones lose their beginning. A conversation is split between its turns."""
+    contrast: Contrast | None = None
+    """A second loss, on one layer's states of a type's name and its entities; for formats that mark them."""
+    noise: Annotated[float, Field(ge=0)] = 0.0
+    """Scale of the noise on embeddings in training (NEFTune's alpha)."""
 
 
 class Decode(Answering):
@@ -59,6 +65,7 @@ class _Session(TextSession):
         self._train = options
         self._decode = decode
         self._base: Any = None
+        self._contrasting: Contrasting | None = None
         Dialogue(self.tokenizer, options.template, options.prompt_length)  # what is wrong is said before weights load
 
     @property
@@ -66,6 +73,12 @@ class _Session(TextSession):
         return Dialogue(self.tokenizer, self._train.template, self._train.prompt_length)
 
     def rows(self, examples: Sequence[Example]) -> Sequence[Row]:
+        if self._train.contrast and examples and all(example.marks is None for example in examples):
+            raise ConfigError(
+                f"format '{self.spec.format['name']}' does not say where types and entities stand",
+                where="train.contrast",
+                fix="set it to null, or take format brackets",
+            )
         return self._dialogue.rows(examples)
 
     def prompt(self, example: Example) -> tuple[int, ...]:
@@ -123,14 +136,33 @@ class _Session(TextSession):
             yield self._grown(self._load(fit.init or self.folder, "float32"), known, fit.seed)
 
     def loss(self, model: Any) -> Loss[Row]:
+        from fewtable.training.contrast import Contrasting
+        from fewtable.training.noise import noisy
         from fewtable.training.sft import causal_loss
 
+        inner = self._inner(model)
         autocast = self._train.lora is None and self.spec.dtype == "bfloat16"
-        return causal_loss(self._inner(model), autocast=autocast)
+        loss = causal_loss(inner, autocast=autocast)
+        if self._train.noise:
+            loss = noisy(loss, inner, self._train.noise)
+        if self._train.contrast is None:
+            return loss
+        self._contrasting = Contrasting(inner, self._train.contrast)
+        return self._contrasting.added(loss)
+
+    def heard(self, log: TrainLog) -> TrainLog:
+        def told(step: int, **values: float) -> None:
+            assert self._contrasting is not None
+            log(step, **values, contrast=self._contrasting.value())
+
+        return told if self._train.contrast else log
 
     def split(self, rows: Sequence[Row]) -> Sequence[Sequence[Row]]:
+        from fewtable.training.contrast import shared
         from fewtable.training.packing import packs
 
+        if self._train.contrast:
+            rows = shared(rows, self._train.contrast)
         return packs(rows, self._device_batch, ranks())
 
     def save(self, model: Any, folder: Path) -> None:
