@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import torch
 
 E = TypeVar("E")
+SAVING = 20
+"""A checkpoint that took a second is followed by at least this many seconds of training."""
 
 
 class LoopOptions(Spec):
@@ -61,7 +63,7 @@ class Loop:
     device_batch: int
     """Most examples of a forward; larger batches accumulate gradients."""
     save_every: float = 60.0
-    """Seconds between checkpoints."""
+    """Seconds between checkpoints; more where writing one takes long. 0: one after every step."""
 
 
 def total_steps(options: LoopOptions, examples: int) -> int:
@@ -136,7 +138,7 @@ def train(
     key = digest([options.model_dump(mode="json"), loop.seed, len(examples), sorted(trained), rates or {}])
     first = _resume(loop.checkpoint, key, trained, optimizer)
     model.train()
-    saved = time.monotonic()
+    checkpoints = _Checkpoints(loop, key, trained, optimizer)
     for step, batch in enumerate(
         batches(examples, options.batch_size, loop.seed, first, total) if total else (), first
     ):
@@ -154,9 +156,8 @@ def train(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         loop.log(step + 1, loss=value, lr=lr)
-        if agreed(time.monotonic() - saved >= loop.save_every) and step + 1 < total:
-            _save(loop.checkpoint, key, step + 1, trained, optimizer)
-            saved = time.monotonic()
+        if step + 1 < total:
+            checkpoints.may_be_due(step + 1)
     model.eval()
     return total
 
@@ -219,10 +220,31 @@ def _gradients(
     return total / scale
 
 
+class _Checkpoints:
+    """Checkpoints of a training, one from time to time."""
+
+    def __init__(
+        self, loop: Loop, key: str, trained: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
+    ) -> None:
+        self._loop = loop
+        self._of = key, trained, optimizer
+        self._last, self._pause = time.monotonic(), loop.save_every
+
+    def may_be_due(self, step: int) -> None:
+        """Write one after ``step`` steps if the last is long ago."""
+        if not agreed(time.monotonic() - self._last >= self._pause):
+            return
+        began = time.monotonic()
+        _save(self._loop.checkpoint, step, *self._of)
+        self._last = time.monotonic()
+        if self._loop.save_every:
+            self._pause = max(self._loop.save_every, SAVING * (self._last - began))
+
+
 def _save(
     folder: Path,
-    key: str,
     step: int,
+    key: str,
     trained: dict[str, torch.nn.Parameter],
     optimizer: torch.optim.Optimizer,
 ) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from fewtable.errors import ConfigError
+from fewtable.training import loop as loop_module
 from fewtable.training.loop import Loop, LoopOptions, _gradients, batches, rate, slices, total_steps, train
 
 Example = tuple[list[float], list[float]]
@@ -123,6 +124,23 @@ def test_resume_gives_the_same_weights_and_log_to_the_bit(tmp_path: Path) -> Non
     resumed = run(again, tmp_path / "c", save_every=0)
     assert resumed == lines[5:]
     assert all(torch.equal(p, q) for p, q in zip(weights(whole), weights(again), strict=True))
+
+
+def test_checkpoints_that_take_long_are_rare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, made = [0.0], []
+    monkeypatch.setattr(loop_module.time, "monotonic", lambda: now[0])
+
+    def saved(folder: Path, step: int, *_: object) -> None:
+        made.append(step)
+        now[0] += 1.0  # it takes a second
+
+    def step(number: int, **_: float) -> None:
+        now[0] += 8.0
+
+    monkeypatch.setattr(loop_module, "_save", saved)
+    model = make()
+    train(model, EXAMPLES, token_loss(model), Loop(options(), 7, step, tmp_path / "c", 16, save_every=8.0))
+    assert made == [1, 4, 7], "the first when due, the next after 20 times what the last took"
 
 
 def test_a_checkpoint_of_another_training_is_left_alone(tmp_path: Path) -> None:
