@@ -1,0 +1,156 @@
+"""Span-metric: spans are found, and get the type of the support spans that they are close to (methods/fs-05, 07, 08).
+
+ESD (Wang et al. 2022) classifies every span of a few words, O by prototypes of its own. All learn on episodes of a
+source; on the target nothing is trained: the support is what query spans are compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from fewtable.corpus import Task, read_sentences, write_sentences
+from fewtable.errors import ConfigError, DataError
+from fewtable.families._episodes import Shape, from_source
+from fewtable.families.base import Fit, Job, no_support
+from fewtable.files import link
+from fewtable.specs import Spec
+from fewtable.training.loop import Loop, LoopOptions, train
+
+if TYPE_CHECKING:
+    from fewtable.training.encoder import Encoder
+    from fewtable.training.esd import Esd
+
+BACKBONES = frozenset({"encoder"})
+OUTPUT = "spans"
+SUPPORT = "support.jsonl"
+
+
+class EsdOptions(Spec):
+    """ESD's spans."""
+
+    name: Literal["esd"]
+    longest: Annotated[int, Field(ge=1)] = 8
+    """Most words of a span; longer entities are never found."""
+    width: Annotated[int, Field(ge=1)] = 100
+    """Of span vectors."""
+    token_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """On the encoder's vectors."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Within a span's layers."""
+    outside: Annotated[int, Field(ge=1)] | None = None
+    """Most O spans of a support sentence in training, for memory; None: all."""
+
+
+class Adapt(LoopOptions):
+    """Training on a source; ``batch_size`` counts episodes."""
+
+    epochs: Annotated[int, Field(ge=0)] = 1
+    episodes: Annotated[int, Field(ge=1)]
+    """Episodes an epoch."""
+    shape: Shape
+    heads: Annotated[float, Field(gt=0)] = 1.0
+    """How many times as fast as the encoder all other weights learn."""
+
+
+class Train(Spec):
+    """How spans are found and compared, and how that is learnt on a source."""
+
+    model: EsdOptions
+    window: Annotated[int, Field(ge=16)] = 128
+    """Most pieces of a forward; longer sentences are cut at word borders."""
+    adapt: Adapt | None = None
+    """Train on episodes; None takes the weights of the run that this one starts from."""
+
+
+class Decode(Spec):
+    """Which spans are answers."""
+
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Least probability of a span."""
+    parity: Literal["beam"] | None = None
+    """A rule of the released code, in place of the better span first: ESD's search by mean score."""
+
+
+class _Session:
+    def __init__(self, job: Job, options: Train, encoder: Encoder) -> None:
+        self._options = options
+        self._decode = Decode.model_validate(job.spec.decoding or {})
+        self._encoder = encoder
+
+    def _model(self, seed: int) -> Esd:
+        """Return the model with random heads."""
+        import torch
+
+        from fewtable.training.esd import Esd, EsdHeads
+
+        torch.manual_seed(seed)
+        own = self._options.model
+        heads = EsdHeads(self._encoder.size, own.width, own.token_dropout, own.dropout)
+        return Esd(self._encoder, heads, own.longest, own.outside)
+
+    def fit(self, task: Task, fit: Fit) -> None:
+        if not any(sentence.entities for sentence in task.support):
+            raise no_support(task, "spans are compared with the entities of the support")
+        if self._options.adapt is not None:
+            self._adapt(task, fit, self._options.adapt)
+        else:
+            _carry(fit)
+        write_sentences(fit.model / SUPPORT, task.support)
+
+    def _adapt(self, task: Task, fit: Fit, options: Adapt) -> None:
+        self._encoder.start(fit.init)
+        model = self._model(fit.seed)
+        if fit.init is not None:
+            model.take(fit.init)
+        draw = from_source(task, options.shape, fit.seed)
+        loop = Loop(options, fit.seed, fit.log, fit.checkpoint, device_batch=1)
+        train(
+            model,
+            range(options.episodes),
+            lambda numbers: model.loss(draw(numbers[0])),
+            loop,
+            rates={"heads.": options.heads},
+        )
+        model.save(fit.model)
+
+    def decode(self, task: Task, model: Path) -> Iterator[Any]:
+        from fewtable.decoding.spans import beam, greedy
+
+        trained = self._model(0)
+        trained.take(model)
+        trained.eval()
+        choose = beam if self._decode.parity == "beam" else greedy
+        for found in trained.candidates(task.types, read_sentences(model / SUPPORT), task.query):
+            yield [list(span) for span in choose(pair for pair in found if pair[0] >= self._decode.threshold)]
+
+
+def _carry(fit: Fit) -> None:
+    """Give the weights of the run that this one starts from a second name."""
+    from fewtable.training.encoder import WEIGHTS
+    from fewtable.training.spans import HEADS
+
+    if fit.init is None:
+        raise ConfigError(
+            "nothing is trained, and there is no run to start from",
+            where="train.adapt",
+            fix="give the method an 'init', or episodes to train on",
+        )
+    for name in (WEIGHTS, HEADS):
+        if not (fit.init / name).exists():
+            raise DataError(
+                f"the run to start from has no {name}", where=str(fit.init), fix="start from a run of this method"
+            )
+        link(fit.model / name, fit.init / name)
+
+
+def load(job: Job) -> _Session:
+    """Load the encoder."""
+    from fewtable.training.encoder import Encoder
+
+    assert job.backbone is not None
+    options = Train.model_validate(job.spec.train)
+    return _Session(job, options, Encoder(job.backbone, job.spec.dtype, window=options.window))
