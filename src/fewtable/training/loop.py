@@ -102,7 +102,7 @@ def train(
     loss: Callable[[Sequence[E]], tuple[torch.Tensor, float]],
     loop: Loop,
     split: Callable[[Sequence[E]], Sequence[Sequence[E]]] | None = None,
-    before: Callable[[float], None] | None = None,
+    before: Callable[[int, float], None] | None = None,
     rates: Mapping[str, float] | None = None,
 ) -> int:
     """Train the parameters of ``model`` that require a gradient, with AdamW.
@@ -114,7 +114,7 @@ def train(
             A step's loss is the sum over its batch divided by the batch's weight, however the batch is split.
         loop: hyper-parameters and surroundings.
         split: says which examples of a batch make a forward together; None: ``device_batch`` in a row.
-        before: told the learning rate of each step before it.
+        before: told each step, from 0, and its learning rate before it.
         rates: prefix of parameters' names -> how many times as fast as the others these learn.
 
     Returns:
@@ -147,7 +147,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = lr * group["factor"]
         if before is not None:
-            before(lr)
+            before(step, lr)
         value = _gradients(split(batch) if split else slices(batch, loop.device_batch), loss, trained)
         if not math.isfinite(value):
             raise ConfigError(f"the loss is {value} at step {step + 1}", where="train", fix="lower train.lr")
