@@ -146,6 +146,8 @@ def _check_statistics(plan: Plan, name: str, found: Findings) -> None:
 
 
 def _check_runs(plan: Plan, kind: str, name: str, found: Findings) -> None:
+    if kind == "tables":
+        check_oracles(plan, name)
     for run in dict.fromkeys(plan.runs(kind, name).values()):
         plan.method(run)
         plan.blocks(run.setting)
@@ -158,6 +160,36 @@ def _check_runs(plan: Plan, kind: str, name: str, found: Findings) -> None:
             found.blocked.setdefault(reason, []).append(cell)
         if backbone.gpu and not _has_gpu():
             found.blocked.setdefault("no GPU on this machine; use --profile slurm where there is one", []).append(cell)
+
+
+def check_oracles(plan: Plan, name: str) -> None:
+    """Check that a table says where it shows what an oracle told, and that no column or average mixes the two.
+
+    Raises:
+        ConfigError: a row with an oracle is not listed as such, a row is that has none, or a column that another may
+            stand for, or that is averaged with others, is marked and they are not.
+    """
+    spec, registry = plan.registry.table(name), plan.registry
+    where = f"{registry.root}/tables/{name}.yaml"
+    marked = {column.id: registry.setting(column.setting).oracle is not None for column in spec.columns}
+    told = {row.id: False for row in spec.rows}
+    for place, key in spec.cells.items():
+        row, column = place.split("/")[:2]
+        own = registry.setting(next(c.setting for c in spec.columns if c.id == column)).oracle or ""
+        told[row] |= bool(set(plan.oracles(Run(*key.split("/")))) - {own.strip()})
+    for one in spec.rows:
+        if one.oracle != told[one.id] and not (told[one.id] and all(marked.values())):
+            text = "is told what nobody knows, and the row does not say so" if told[one.id] else "has no oracle"
+            raise ConfigError(f"row '{one.id}' {text}", where=f"{where}:rows", fix="mend its 'oracle' (true or false)")
+    for column in spec.columns:
+        if any((registry.setting(other.setting).oracle is not None) != marked[column.id] for other in column.instead):
+            raise ConfigError(
+                f"of column '{column.id}' and what may stand there, one is an oracle's and the other is not",
+                where=f"{where}:columns",
+            )
+    for average in spec.averages:
+        if len({marked[column] for column in average.columns}) > 1:
+            raise ConfigError(f"'{average.id}' averages an oracle's columns with others", where=f"{where}:averages")
 
 
 def _has_gpu() -> bool:

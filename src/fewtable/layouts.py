@@ -11,8 +11,13 @@ from pydantic import Field, model_validator
 from fewtable.errors import did_you_mean
 from fewtable.specs import Name, Spec
 
-Metric = Literal["strict", "span", "partial", "uniner", "uniner-partial"]
-"""Whose F1 is shown; ``uniner`` is UniversalNER's released scorer of strings, ``uniner-partial`` its partial match."""
+Metric = Literal[
+    "strict", "span", "partial", "uniner", "uniner-partial", "ber", "ber-pred", "ber-gold", "ber-blind"
+]  # fmt: skip
+"""Whose F1 is shown; ``uniner`` is UniversalNER's released scorer of strings, ``uniner-partial`` its partial match.
+``ber`` and its like are boundary error rates."""
+ERRORS: tuple[Metric, ...] = ("ber", "ber-pred", "ber-gold", "ber-blind")
+"""The metrics of which less is better."""
 STRINGS: tuple[Metric, ...] = ("uniner", "uniner-partial")
 """The metrics that count strings and not spans: they stand beside ``strict``, and no test has counts for them."""
 Printed = tuple[float | None, float | None]
@@ -34,6 +39,9 @@ class RowSpec(Spec):
     """In place of the columns' own: a row that learns from train beside rows that see none of it."""
     baseline: Name | None = None
     """A method whose cell on the same column and backbone is taken off the row's: the gain (of a transfer, say)."""
+    oracle: bool = False
+    """Whether its method, or its own setting, is told what nobody knows: its values stand apart from the others', but
+    in columns whose setting is an oracle too."""
     note: str | None = None
 
 
@@ -75,7 +83,9 @@ class AverageSpec(Spec):
 
 
 def metric_key(metric: Metric) -> str:
-    """Return the name of a metric's F1 in a cell."""
+    """Return the name of a metric's number in a cell."""
+    if metric in ERRORS:
+        return f"boundary.{metric.replace('-', '_')}"
     return f"peer.{metric}.f1" if metric in STRINGS else f"{metric}.f1"
 
 

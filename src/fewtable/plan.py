@@ -79,8 +79,13 @@ class Plan(RunPlan):
 
     def _shown(self, column: ColumnSpec) -> ColumnSpec:
         others = (column.showing(other) for other in column.instead)
-        whole = (c for c in (column, *others) if self.blocked(c.dataset, c.setting) is None)
-        return next(whole, column)
+        return next((c for c in (column, *others) if self._whole(c)), column)
+
+    def _whole(self, column: ColumnSpec) -> bool:
+        """Say whether a column's data can be had here, and that of its dataset's own source domain."""
+        source = self.registry.dataset(column.dataset).source
+        reasons = (self.blocked(column.dataset, column.setting), source and self.blocked(source, "full"))
+        return not any(reasons)
 
     def runs(self, kind: str, name: str) -> dict[str, Run]:
         """Return place -> run of a table or figure, blocked cells included (places: TableSpec, FigureSpec)."""
@@ -105,9 +110,19 @@ class Plan(RunPlan):
                 "table": spec.model_dump(mode="json"),
                 "notes": {r.method: self.registry.method(r.method).note for r in spec.rows},
                 "blocked": self._blocked_places("tables", name),
+                "oracles": self._oracles(spec),
                 "code": self.code.of(f"{SCRIPTS}/table.py"),
             }
         )
+
+    def _oracles(self, spec: TableSpec) -> dict[str, tuple[str, ...]]:
+        """Return a table's oracles: ``/column`` -> its setting's, ``row/column`` -> all that a cell is told."""
+        settings = {f"/{column.id}": self.registry.setting(column.setting).oracle for column in spec.columns}
+        found = {place: (text.strip(),) for place, text in settings.items() if text}
+        for place, key in spec.cells.items():
+            if place.count("/") == 1 and (told := self.oracles(Run(*key.split("/")))):
+                found[place] = told
+        return found
 
     def figure_params(self, name: str) -> str:
         """Return the params of a figure: its layout, printed values, blocked cells."""

@@ -13,6 +13,7 @@ from fewtable.layouts import FigureSpec, Metric, PartSpec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
 
 WIDTH = 3.3
 """Inches: one column of a two-column paper."""
@@ -28,6 +29,10 @@ METRICS: dict[Metric, str] = {
     "partial": "partial F1",
     "uniner": "string F1",
     "uniner-partial": "partial string F1",
+    "ber": "boundary errors",
+    "ber-pred": "boundary errors by predictions",
+    "ber-gold": "boundary errors by gold",
+    "ber-blind": "boundary errors without types",
 }
 GROUP = 0.84
 """Share of the room between two points that a group of bars takes."""
@@ -71,15 +76,10 @@ STYLE = {
 
 def draw(figure: Figure, form: Literal["svg", "png"]) -> bytes:
     """Return the figure as SVG, or as PNG at 300 dots an inch; what is missing leaves a gap."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Canvas
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
     spec = figure.spec
-    with _style():
+    with style():
         height = (_rows_height(spec) if spec.kind == "rows" else PANEL) * len(spec.panels) + 0.75
-        canvas = Canvas(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
-        FigureCanvasAgg(canvas)
+        canvas = blank(height)
         axes = canvas.subplots(len(spec.panels), 1, sharex=True, squeeze=False)[:, 0]
         for panel, area in zip(spec.panels, axes, strict=True):
             {"bars": _bars, "lines": _lines, "rows": _rows}[spec.kind](figure, panel, area)
@@ -91,14 +91,30 @@ def draw(figure: Figure, form: Literal["svg", "png"]) -> bytes:
         axes[-1].set_xlabel(spec.x)
         handles = _legend(figure)
         canvas.legend(handles=handles, loc="outside upper center", ncols=_columns(handles), frameon=False)
-        stream = io.BytesIO()
-        metadata = {"svg": {"Title": spec.title, "Date": None, "Creator": None}, "png": {"Software": None}}
-        canvas.savefig(stream, format=form, dpi=300, metadata=metadata[form])
+        return saved(canvas, spec.title, form)
+
+
+def blank(height: float) -> Canvas:
+    """Return an empty figure of one column's width and a height in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Canvas
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    canvas = Canvas(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
+    FigureCanvasAgg(canvas)
+    return canvas
+
+
+def saved(canvas: Canvas, title: str, form: Literal["svg", "png"]) -> bytes:
+    """Return a drawn figure as SVG, or as PNG at 300 dots an inch: no date, no version."""
+    stream = io.BytesIO()
+    metadata = {"svg": {"Title": title, "Date": None, "Creator": None}, "png": {"Software": None}}
+    canvas.savefig(stream, format=form, dpi=300, metadata=metadata[form])
     return stream.getvalue()
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
     """Draw with the library's defaults and STYLE, whatever the user's matplotlibrc says."""
     import matplotlib
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from fewtable.files import read_json
 from fewtable.layouts import (
+    ERRORS,
     AverageSpec,
     ColumnSpec,
     Printed,
@@ -23,7 +24,7 @@ from fewtable.layouts import (
 )
 from fewtable.registry import validate
 from fewtable.tables.lines import lines
-from fewtable.tables.model import REMARKS, CellFile, Entry, Table, Value, apart, measured
+from fewtable.tables.model import ORACLE, REMARKS, CellFile, Entry, Table, Value, measured
 from fewtable.tables.pairs import comparisons
 
 MISSING = "These cells have not been run yet."
@@ -36,6 +37,7 @@ def build(
     blocked: Mapping[str, str] | None = None,
     notes: Mapping[str, str | None] | None = None,
     results: Path | None = None,
+    oracles: Mapping[str, Sequence[str]] | None = None,
 ) -> Table:
     """Put a table together.
 
@@ -47,8 +49,10 @@ def build(
         notes: method -> the note that stands under every table that shows it.
         results: the results folder, whose score files the pairs in ``spec.compare`` are tested on; without
             it no pair is tested.
+        oracles: ``row/column`` -> what the cell is told that nobody knows; ``/column`` -> what the column's setting
+            tells all its rows.
     """
-    blocked, notes = blocked or {}, notes or {}
+    blocked, notes, oracles = blocked or {}, notes or {}, oracles or {}
     wanted = set(spec.cells.values())
     by_key = {
         key: cell
@@ -56,20 +60,24 @@ def build(
         if (key := f"{cell['dataset']}/{cell['setting']}/{cell['method']}/{cell['backbone']}") in wanted
     }
     entries = {
-        (row.id, column.id): _entry(spec, row, column, by_key, blocked) for row in spec.rows for column in spec.columns
+        (row.id, column.id): _entry(spec, row, column, by_key, blocked, marked=f"/{column.id}" in oracles)
+        for row, column in product(spec.rows, spec.columns)
     }
     for row, average in product(spec.rows, spec.averages):
         entries[row.id, average.id] = _average(spec, row, average, entries)
     _mark_best(spec, entries)
-    marks, footnotes = _footnotes(spec, entries, blocked, notes)
+    marks, footnotes = _footnotes([*_told(spec, oracles), *_notes(spec, entries, blocked, notes)])
     tested = comparisons(spec, entries, by_key, results) if results else ()
-    return Table(name, spec, entries, marks, footnotes, lines(spec, by_key), tested, by_key)
+    told = {place: tuple(texts) for place, texts in oracles.items()}
+    return Table(name, spec, entries, marks, footnotes, lines(spec, by_key), tested, by_key, told)
 
 
 def from_params(params: Mapping[str, Any], cells: Iterable[CellFile], results: Path | None = None) -> Table:
     """Put together the table that the plan's params describe: name, table, notes and blocked cells."""
     spec = validate(TableSpec, params["table"], f"table {params['name']}")
-    return build(params["name"], spec, cells, params.get("blocked"), params.get("notes"), results)
+    return build(
+        params["name"], spec, cells, params.get("blocked"), params.get("notes"), results, params.get("oracles")
+    )
 
 
 def read_cells(params: Mapping[str, Any], results: Path) -> dict[str, CellFile]:
@@ -87,11 +95,15 @@ def _entry(
     column: ColumnSpec,
     cells: Mapping[str, CellFile],
     blocked: Mapping[str, str],
+    *,
+    marked: bool,
 ) -> Entry:
     key, metric = cell_key(row, column), metric_key(spec.metric_of(column))
     printed, printed_sd = _printed(spec, row, column)
     gain_printed = spec.printed.gains.get(row.id, {}).get(column.id) if spec.printed else None
-    entry = Entry(key, "missing", metric, printed=printed, printed_sd=printed_sd, gain_printed=gain_printed)
+    entry = Entry(
+        key, "missing", metric, printed=printed, printed_sd=printed_sd, gain_printed=gain_printed, marked=marked
+    )
     value = measured(cells.get(key), metric)
     if value is None:
         reason = blocked.get(f"{row.id}/{column.id}", "")
@@ -100,7 +112,9 @@ def _entry(
     if entry.apart:
         return entry
     delta = None if printed is None else value.mean - printed
-    return replace(entry, delta=delta, gain=_gain(value, cells.get(baseline_key(row, column) or ""), metric))
+    baseline = cells.get(baseline_key(row, column) or "")
+    comparable = baseline and not replace(entry, flags=tuple(baseline.get("flags") or ())).apart
+    return replace(entry, delta=delta, gain=_gain(value, baseline if comparable else None, metric))
 
 
 def _printed(spec: TableSpec, row: RowSpec, column: ColumnSpec | AverageSpec) -> Printed:
@@ -112,19 +126,19 @@ def _average(spec: TableSpec, row: RowSpec, average: AverageSpec, entries: Mappi
     """Return the mean of a row's values in the averaged columns; without a value where one of them has none."""
     averaged = [entries[row.id, column] for column in average.columns]
     printed, printed_sd = _printed(spec, row, average)
-    entry = Entry("", "missing", averaged[0].metric, printed=printed, printed_sd=printed_sd)
+    gain_printed = spec.printed.gains.get(row.id, {}).get(average.id) if spec.printed else None
+    entry = Entry("", "missing", averaged[0].metric, printed=printed, printed_sd=printed_sd, gain_printed=gain_printed)
     means = [one.main.mean for one in averaged if one.main]
     if len(means) < len(averaged):
         return entry
-    mean = fmean(means)
-    return replace(entry, status="ok", value=Value(mean), delta=None if printed is None else mean - printed)
+    mean, gains = fmean(means), [one.gain for one in averaged if one.gain is not None]
+    gain = fmean(gains) if len(gains) == len(averaged) else None
+    return replace(entry, status="ok", value=Value(mean), delta=None if printed is None else mean - printed, gain=gain)
 
 
 def _gain(value: Value, baseline: CellFile | None, metric: str) -> float | None:
     base = measured(baseline, metric)
-    if base is None or baseline is None or apart(baseline.get("flags") or ()):
-        return None
-    return value.mean - base.mean
+    return None if base is None else value.mean - base.mean
 
 
 def _mark_best(spec: TableSpec, entries: dict[tuple[str, str], Entry]) -> None:
@@ -135,21 +149,20 @@ def _mark_best(spec: TableSpec, entries: dict[tuple[str, str], Entry]) -> None:
             for row in spec.rows
             if (entry := entries[row.id, column.id]).main is not None
         }
+        errors = entries[spec.rows[0].id, column.id].metric in map(metric_key, ERRORS)
+        best = (min if errors else max)(shown.values(), default=None)
         for row, mean in shown.items():
-            if len(shown) > 1 and mean == max(shown.values()):
+            if len(shown) > 1 and mean == best:
                 entries[row, column.id] = replace(entries[row, column.id], best=True)
 
 
 def _footnotes(
-    spec: TableSpec,
-    entries: Mapping[tuple[str, str], Entry],
-    blocked: Mapping[str, str],
-    notes: Mapping[str, str | None],
+    notes: Iterable[tuple[str, str]],
 ) -> tuple[dict[str, tuple[str, ...]], tuple[tuple[str, str], ...]]:
-    """Give each note a mark: row notes first, then flags and what is not there."""
+    """Give each note a mark, in their order."""
     texts: list[str] = []
     marks: dict[str, list[str]] = {}
-    for place, text in _notes(spec, entries, blocked, notes):
+    for place, text in notes:
         if text not in texts:
             texts.append(text)
         mark = _mark(texts.index(text))
@@ -159,6 +172,15 @@ def _footnotes(
         {place: tuple(found) for place, found in marks.items()},
         tuple((_mark(index), text) for index, text in enumerate(texts)),
     )
+
+
+def _told(spec: TableSpec, oracles: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """Yield (/column, text) and (row id, text) of what settings and methods tell that nobody knows."""
+    for column in spec.columns:
+        yield from ((f"/{column.id}", f"Oracle: {text}") for text in oracles.get(f"/{column.id}", ()))
+    for row, column in product(spec.rows, spec.columns):
+        own = (t for t in oracles.get(f"{row.id}/{column.id}", ()) if t not in oracles.get(f"/{column.id}", ()))
+        yield from ((row.id, f"Oracle: {text}") for text in own)
 
 
 def _notes(
@@ -174,7 +196,7 @@ def _notes(
         if not entry.key:  # an average says nothing that its cells do not
             continue
         place = f"{row_id}/{column}"
-        yield from ((place, remark(flag)) for flag in entry.flags if flag not in entry.apart)
+        yield from ((place, remark(flag)) for flag in entry.flags if flag not in (ORACLE, *entry.apart))
         if entry.apart:
             text = f"Not comparable, kept out of the main columns: {', '.join(entry.apart)}."
             yield from ((row_id, text), (place, text))

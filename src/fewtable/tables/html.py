@@ -8,7 +8,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from fewtable.tables.model import Table, absent_text, number, p_value, spread
-from fewtable.tables.text import gain_text, printed_text
+from fewtable.tables.text import gain_text, interval_text, printed_text, relative_text
 
 CSS = """\
 :root{color-scheme:light dark;--paper:#fff;--soft:#f4f6f8;--ink:#1a2027;--muted:#58626e;--line:#d5dbe1;
@@ -80,7 +80,7 @@ FRAGMENT = """\
 {{ title }}</th>{% endfor %}</tr>
 {% endif -%}
 <tr><th scope="col" class="text">Method</th>{% for column in table.spec.shown %}<th scope="col">\
-{{ column.title }}</th>{% endfor %}</tr>
+{{ column.title }}{{ marks("/" ~ column.id) }}</th>{% endfor %}</tr>
 </thead>
 <tbody>
 {% for row in table.spec.rows -%}
@@ -95,7 +95,7 @@ FRAGMENT = """\
 <span class="absent">{{ absent(entry, "not run") }}</span>
 {{- marks(row.id ~ "/" ~ column.id) }}
 {%- endif -%}
-{% if entry.printed is not none %}<span class="small">{{ printed(entry) }}</span>{% endif -%}
+{% if entry.has_printed %}<span class="small">{{ printed(entry) }}</span>{% endif -%}
 </td>
 {% endfor -%}
 </tr>
@@ -145,7 +145,7 @@ difference holds when the interval leaves out 0 and the corrected p is below .05
 {% for c in table.comparisons -%}
 <tr><th scope="row">{{ table.row_title(c.a) }} − {{ table.row_title(c.b) }}</th>
 <td class="text">{{ table.column_title(c.column) }}</td>
-<td>{{ number(c.difference, sign=True) }}</td><td>{{ number(c.low, sign=True) }} to {{ number(c.high, sign=True) }}</td>
+<td>{{ number(c.difference, sign=True) }}{{ relative(c) }}</td><td>{{ interval(c.low, c.high) }}</td>
 <td>{{ p_value(c.p) }}</td><td>{{ p_value(c.p_holm) }}</td><td>{{ "yes" if c.holds else "no" }}</td></tr>
 {% endfor -%}
 </tbody></table></div>
@@ -175,7 +175,7 @@ PAGE = """\
 def _render(template: str, table: Table, **values: object) -> Markup:
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     environment.globals.update(number=number, spread=spread, p_value=p_value, printed=printed_text, gain=gain_text)
-    environment.globals.update(absent=absent_text)
+    environment.globals.update(absent=absent_text, interval=interval_text, relative=relative_text)
     return Markup(environment.from_string(template).render(table=table, **values))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fewtable.tables.model import Entry, Table, absent_text, number, p_value
-from fewtable.tables.text import gain_text
+from fewtable.tables.text import gain_text, relative_text
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -84,7 +84,7 @@ def _head(table: Table) -> list[str]:
                 rules.append(rf"\cmidrule(lr){{{start}-{start + size - 1}}}")
             start += size
         out = [_line(["", *cells]), " ".join(rules)]
-    return [*out, _line(["", *(escape(column.title) for column in table.spec.shown)])]
+    return [*out, _line(["", *(escape(c.title) + _marks(table, f"/{c.id}") for c in table.spec.shown)])]
 
 
 def _line(cells: list[str]) -> str:
@@ -109,9 +109,10 @@ def _value(mean: float | None, sd: float | None, best: bool = False) -> str:
 
 
 def _printed(entry: Entry) -> str:
-    if entry.printed is None:
+    if not entry.has_printed:
         return ""
-    return rf"\footnotesize {_value(entry.printed, entry.printed_sd)}{escape(gain_text(entry.gain_printed))}"
+    value = "" if entry.printed is None else _value(entry.printed, entry.printed_sd)
+    return rf"\footnotesize {value}{escape(gain_text(entry.gain_printed))}"
 
 
 def _marks(table: Table, place: str) -> str:
@@ -126,7 +127,7 @@ def _notes(table: Table) -> list[str]:
         tests = "; ".join(
             f"{table.row_title(c.a)} − {table.row_title(c.b)}, {table.column_title(c.column)}: "
             f"{number(c.difference, sign=True)} ({number(c.low, sign=True)} to {number(c.high, sign=True)}), "
-            f"p {p_value(c.p_holm) if c.p_holm < 0.001 else '= ' + p_value(c.p_holm)}"
+            f"p {p_value(c.p_holm) if c.p_holm < 0.001 else '= ' + p_value(c.p_holm)}{relative_text(c)}"
             for c in table.comparisons
         )
         notes.append(rf"\textbf{{Differences}} (95 \% interval; p after Holm). {escape(tests)}.")

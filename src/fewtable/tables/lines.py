@@ -9,6 +9,10 @@ from fewtable.layouts import STRINGS, ColumnSpec, Metric, TableSpec, cell_key, m
 from fewtable.scoring.block import SCORER
 from fewtable.tables.model import CellFile, full_title
 
+PAIRED = (
+    "exact predictions are set aside, the others are paired one to one with gold entities of their sentence and type "
+    "that share a word with them (as many pairs as possible), and each pair is a wrong edge"
+)
 METRICS: dict[Metric, str] = {
     "strict": "strict entity micro-F1 in percent over sets of (sentence, start, end, type)",
     "span": "span micro-F1 in percent over sets of (sentence, start, end), types left aside",
@@ -18,6 +22,13 @@ METRICS: dict[Metric, str] = {
         "without case, punctuation, articles and positions"
     ),
     "uniner-partial": "the same strings, and those that share a word count half",
+    "ber": f"boundary error rate in percent, less is better: {PAIRED}, wrong edges / (exact + wrong edges)",
+    "ber-pred": f"boundary errors in percent of all predictions, less is better: {PAIRED}",
+    "ber-gold": f"boundary errors in percent of all gold entities, less is better: {PAIRED}",
+    "ber-blind": (
+        f"boundary error rate in percent with types left aside, less is better: {PAIRED}, wrong edges / (exact + wrong "
+        "edges)"
+    ),
 }
 
 

@@ -19,6 +19,8 @@ REMARKS = {
     "sample-short": "A sample has fewer mentions of a type than asked for; the report shows the counts.",
 }
 """Flags that a reader should know of and that leave the value comparable. Any other flag sets it apart."""
+ORACLE = "oracle"
+"""The flag of a cell whose method or setting tells what nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,19 @@ class Entry:
     """The value minus that of the row's baseline in the same column, both ours."""
     gain_printed: float | None = None
     flags: tuple[str, ...] = ()
+    marked: bool = False
+    """Whether the column's setting is an oracle: the column says so, and its values are compared with one another."""
     best: bool = False
 
     @property
     def apart(self) -> tuple[str, ...]:
         """The flags that keep the value out of the main column."""
-        return apart(self.flags)
+        return apart(flag for flag in self.flags if not (self.marked and flag == ORACLE))
+
+    @property
+    def has_printed(self) -> bool:
+        """Whether a paper printed the value, or its gain."""
+        return self.printed is not None or self.gain_printed is not None
 
     @property
     def main(self) -> Value | None:
@@ -90,6 +99,10 @@ class Comparison:
     high: float
     p: float
     p_holm: float
+    relative: float | None = None
+    """The difference in percent of B's value, with its interval; only of error rates."""
+    relative_low: float | None = None
+    relative_high: float | None = None
 
     @property
     def holds(self) -> bool:
@@ -106,7 +119,7 @@ class Table:
     entries: Mapping[tuple[str, str], Entry]
     """(row id, column id) -> entry, for every pair."""
     marks: Mapping[str, tuple[str, ...]]
-    """Row id or ``row/column`` -> footnote marks."""
+    """Row id, ``/column`` or ``row/column`` -> footnote marks."""
     footnotes: tuple[tuple[str, str], ...] = ()
     """(mark, text)."""
     lines: tuple[tuple[str, str], ...] = ()
@@ -114,6 +127,8 @@ class Table:
     comparisons: tuple[Comparison, ...] = ()
     cells: Mapping[str, CellFile] = field(default_factory=dict)
     """Key -> cell, for the cells that are there."""
+    oracles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """``row/column`` -> what the cell is told that nobody knows; ``/column`` -> what the column's setting tells."""
 
     @property
     def groups(self) -> list[tuple[str, int]]:
@@ -151,7 +166,7 @@ class Table:
 
     def has_printed(self, row: str) -> bool:
         """Return whether a paper printed a value for one of the row's cells."""
-        return any(e.printed is not None for e in self.row(row))
+        return any(e.has_printed for e in self.row(row))
 
 
 def full_title(column: ColumnSpec | AverageSpec) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fewtable.files import read_json
-from fewtable.layouts import TableSpec, metric_key
+from fewtable.layouts import ERRORS, TableSpec, metric_key
 from fewtable.scoring.compare import compare_all
 from fewtable.scoring.units import draws_of
 from fewtable.tables.model import CellFile, Comparison, Entry
@@ -47,7 +47,9 @@ def comparisons(
                 places.append((a, b, column.id))
                 pairs.append((first, second))
     tested = compare_all(pairs, metric_key(spec.metric))
+    parts = ("difference", "low", "high", "p", "p_holm")
+    if spec.metric in ERRORS:
+        parts += ("relative", "relative_low", "relative_high")
     return tuple(
-        Comparison(*place, *(result[part] for part in ("difference", "low", "high", "p", "p_holm")))
-        for place, result in zip(places, tested, strict=True)
+        Comparison(*place, *(result[part] for part in parts)) for place, result in zip(places, tested, strict=True)
     )

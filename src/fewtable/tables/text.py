@@ -6,12 +6,12 @@ import csv
 import io
 import re
 
-from fewtable.tables.model import Entry, Table, Value, absent_text, full_title, number, p_value, spread
+from fewtable.tables.model import Comparison, Entry, Table, Value, absent_text, full_title, number, p_value, spread
 
 CSV_COLUMNS = (
     *("row", "row_title", "method", "backbone", "column", "column_title", "dataset", "setting", "metric"),
     *("mean", "sd", "n", "low", "high", "printed", "printed_sd", "delta", "gain", "gain_printed"),
-    *("status", "flags", "flagged_mean", "flagged_sd"),
+    *("status", "flags", "flagged_mean", "flagged_sd", "oracle"),
 )
 """A flagged value stands in ``flagged_mean`` alone, so that who reads ``mean`` never takes it for a comparable one."""
 
@@ -37,6 +37,7 @@ def render_csv(table: Table) -> str:
                     *(csv_number(v) for v in (entry.gain, entry.gain_printed)),
                     *(entry.status, "; ".join(entry.flags)),
                     *(csv_number(v) for v in ((apart.mean, apart.sd) if apart else (None, None))),
+                    " ".join(table.oracles.get(f"{row.id}/{column.id}", ())),
                 ]
             )
     return stream.getvalue()
@@ -53,7 +54,7 @@ def render_md(table: Table) -> str:
     """Return the table as GitHub Markdown."""
     spec = table.spec
     parts = [f"# {md_escape(spec.title)}", *([md_escape(spec.caption.strip())] if spec.caption else [])]
-    head = ["", *(md_escape(full_title(column)) for column in spec.shown)]
+    head = ["", *(md_escape(full_title(column)) + _marks(table, f"/{column.id}") for column in spec.shown)]
     rows = [
         [md_escape(row.title) + _marks(table, row.id)] + [_md_entry(table, row.id, column.id) for column in spec.shown]
         for row in spec.rows
@@ -84,7 +85,7 @@ def _md_entry(table: Table, row: str, column: str) -> str:
         if table.uniform_n is None and entry.key:
             text += f" (n = {entry.main.n})"
     text += _marks(table, f"{row}/{column}")
-    return f"{text} [{printed_text(entry)}]" if entry.printed is not None else text
+    return f"{text} [{printed_text(entry)}]" if entry.has_printed else text
 
 
 def gain_text(gain: float | None) -> str:
@@ -94,12 +95,13 @@ def gain_text(gain: float | None) -> str:
 
 def printed_text(entry: Entry) -> str:
     """Return the printed value and our difference to it."""
-    text = f"printed {spread(entry.printed, entry.printed_sd)}{gain_text(entry.gain_printed)}"
+    text = f"printed {spread(entry.printed, entry.printed_sd)}".rstrip() + gain_text(entry.gain_printed)
     return text if entry.delta is None else f"{text}, Δ {number(entry.delta, sign=True)}"
 
 
 def _md_comparisons(table: Table) -> str:
-    head = ["A − B", "Column", "Difference", "95 % interval", "p", "p (Holm)", "holds"]
+    relative = ["Relative, %", "95 % interval"] if any(c.relative is not None for c in table.comparisons) else []
+    head = ["A − B", "Column", "Difference", "95 % interval", *relative, "p", "p (Holm)", "holds"]
     return grid(
         head,
         [
@@ -107,7 +109,8 @@ def _md_comparisons(table: Table) -> str:
                 f"{md_escape(table.row_title(c.a))} − {md_escape(table.row_title(c.b))}",
                 md_escape(table.column_title(c.column)),
                 number(c.difference, sign=True),
-                f"{number(c.low, sign=True)} to {number(c.high, sign=True)}",
+                interval_text(c.low, c.high),
+                *([number(c.relative, sign=True), interval_text(c.relative_low, c.relative_high)] if relative else []),
                 p_value(c.p).replace("<", "&lt;"),
                 p_value(c.p_holm).replace("<", "&lt;"),
                 "yes" if c.holds else "no",
@@ -115,6 +118,19 @@ def _md_comparisons(table: Table) -> str:
             for c in table.comparisons
         ],
     )
+
+
+def interval_text(low: float | None, high: float | None) -> str:
+    """Return an interval of differences; nothing where there is none."""
+    return "" if low is None or high is None else f"{number(low, sign=True)} to {number(high, sign=True)}"
+
+
+def relative_text(comparison: Comparison) -> str:
+    """Return a relative change with its interval as it stands behind a difference; nothing where there is none."""
+    if comparison.relative is None:
+        return ""
+    interval = interval_text(comparison.relative_low, comparison.relative_high)
+    return f"; relative {number(comparison.relative, sign=True)} %" + (f" ({interval})" if interval else "")
 
 
 def grid(head: list[str], rows: list[list[str]]) -> str:
