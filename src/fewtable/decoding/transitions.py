@@ -1,4 +1,4 @@
-"""Viterbi decoding, and the abstract transitions of StructShot (Yang & Katiyar 2020; methods/fs-01)."""
+"""Viterbi decoding, the abstract transitions of StructShot (Yang & Katiyar 2020; methods/fs-01), and those of BIOES."""
 
 from __future__ import annotations
 
@@ -96,6 +96,25 @@ def log_floored(probabilities: Array) -> Array:
     """Return the logarithm of transition probabilities; zeros count as 1e-6."""
     logs: Array = np.log(np.maximum(probabilities, FLOOR))
     return logs
+
+
+def bioes() -> tuple[Array, Array]:
+    """Return scores of tags in the order O, B, I, E, S: 0, and -inf from tags that another may not follow.
+
+    Any tag may be the first, as in the release of DecomMeta (methods/fs-06): what it leaves incomplete is no span.
+
+    Returns:
+        start (5) and transition (5, 5; from, to).
+    """
+    inside = np.array([False, False, True, True, False])
+    table = np.where(np.array([False, True, True, False, False])[:, None] == inside, 0.0, -np.inf)
+    return np.zeros(5), table
+
+
+def abstract_paths(emissions: Sequence[Array], counts: Counts, types: int, tau: float) -> list[list[int]]:
+    """Return each sentence's best path over O and ``types`` types, by abstract transitions raised to ``tau``."""
+    start, table = expand(counts, types, tau)
+    return viterbi(emissions, log_floored(start), log_floored(table))
 
 
 def viterbi(emissions: Sequence[Array], start: Array, table: Array) -> list[list[int]]:

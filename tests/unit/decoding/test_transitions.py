@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewtable.corpus import Entity, Sentence
-from fewtable.decoding.transitions import FLOOR, Counts, count, expand, log_floored, read_counts, viterbi, write_counts
+from fewtable.decoding.transitions import (
+    FLOOR,
+    Counts,
+    bioes,
+    count,
+    expand,
+    log_floored,
+    read_counts,
+    viterbi,
+    write_counts,
+)
 
 COUNTS = Counts((6, 2), (8, 4), (6, 3, 1))
 
@@ -77,3 +87,19 @@ def test_viterbi_is_the_best_of_all_paths(lengths: list[int], types: int, seed: 
 def test_counts_survive_writing(tmp_path: Path) -> None:
     write_counts(tmp_path, COUNTS)
     assert read_counts(tmp_path) == COUNTS
+
+
+@given(seed=st.integers(0, 2**32 - 1), lengths=st.lists(st.integers(0, 9), min_size=1, max_size=5))
+def test_a_bioes_path_never_makes_a_forbidden_step(seed: int, lengths: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    emissions = [rng.normal(scale=1e6, size=(n, 5)) for n in lengths]
+    allowed = {"OO", "OB", "OS", "BI", "BE", "II", "IE", "EO", "EB", "ES", "SO", "SB", "SS"}
+    start, table = bioes()
+    assert start.tolist() == [0.0] * 5
+    for path, scores in zip(viterbi(emissions, start, table), emissions, strict=True):
+        steps = {"OBIES"[a] + "OBIES"[b] for a, b in pairwise(path)}
+        assert steps <= allowed
+        paths = [p for p in product(range(5), repeat=len(scores)) if len(scores) < 5]
+        legal = [p for p in paths if {"OBIES"[a] + "OBIES"[b] for a, b in pairwise(p)} <= allowed]
+        if legal:
+            assert tuple(path) == max(legal, key=lambda p: sum(scores[i, tag] for i, tag in enumerate(p)))
