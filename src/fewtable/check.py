@@ -173,10 +173,10 @@ def check_oracles(plan: Plan, name: str) -> None:
     where = f"{registry.root}/tables/{name}.yaml"
     marked = {column.id: registry.setting(column.setting).oracle is not None for column in spec.columns}
     told = {row.id: False for row in spec.rows}
+    own = {column.id: (registry.setting(column.setting).oracle or "").strip() for column in spec.columns}
     for place, key in spec.cells.items():
-        row, column = place.split("/")[:2]
-        own = registry.setting(next(c.setting for c in spec.columns if c.id == column)).oracle or ""
-        told[row] |= bool(set(plan.oracles(Run(*key.split("/")))) - {own.strip()})
+        row_id, column_id = place.split("/")[:2]
+        told[row_id] |= bool(set(plan.oracles(Run(*key.split("/")))) - {own[column_id]})
     for one in spec.rows:
         if one.oracle != told[one.id] and not (told[one.id] and all(marked.values())):
             text = "is told what nobody knows, and the row does not say so" if told[one.id] else "has no oracle"

@@ -47,7 +47,7 @@ def comparisons(
                 places.append((a, b, column.id))
                 pairs.append((first, second))
     tested = compare_all(pairs, metric_key(spec.metric))
-    parts = ("difference", "low", "high", "p", "p_holm")
+    parts: tuple[str, ...] = ("difference", "low", "high", "p", "p_holm")
     if spec.metric in ERRORS:
         parts += ("relative", "relative_low", "relative_high")
     return tuple(
