@@ -118,7 +118,7 @@ class Plan(RunPlan):
     def _oracles(self, spec: TableSpec) -> dict[str, tuple[str, ...]]:
         """Return a table's oracles: ``/column`` -> its setting's, ``row/column`` -> all that a cell is told."""
         settings = {f"/{column.id}": self.registry.setting(column.setting).oracle for column in spec.columns}
-        found = {place: (text.strip(),) for place, text in settings.items() if text}
+        found: dict[str, tuple[str, ...]] = {place: (text.strip(),) for place, text in settings.items() if text}
         for place, key in spec.cells.items():
             if place.count("/") == 1 and (told := self.oracles(Run(*key.split("/")))):
                 found[place] = told

@@ -114,8 +114,11 @@ Config = Callable[..., Plan]
 @pytest.fixture
 def config(root: Path, tmp_path: Path) -> Config:
     """A config folder with an oracle method, one that starts from it, a pooled setting, and one table."""
-    for kind in ("settings", "datasets", "methods", "backbones", "corpora", "teachers"):
+    for kind in ("settings", "datasets", "backbones", "corpora", "teachers"):
         shutil.copytree(root / "config" / kind, tmp_path / kind)
+    (tmp_path / "methods").mkdir()
+    for path in (root / "config/methods").glob("instructionner*.yaml"):
+        shutil.copy(path, tmp_path / "methods")
     put = {
         "methods/leak.yaml": {"extends": "instructionner-causal", "oracle": LEAK},
         "methods/later.yaml": {"extends": "instructionner-causal", "init": {"method": "leak"}},
