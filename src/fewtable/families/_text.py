@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,12 +107,9 @@ class TextSession(ABC):
                 fix="use a setting whose sampler draws sentences",
             )
         with self.start(fit) as model:
-            if self._gradient_checkpointing:
-                model.gradient_checkpointing_enable({"use_reentrant": False})
             loop = Loop(self._options, fit.seed, self.heard(fit.log), fit.checkpoint, self._device_batch, SAVE_EVERY)
-            train(model, rows, self.loss(model), loop, self.split)
-            if self._gradient_checkpointing:
-                model.gradient_checkpointing_disable()
+            with self._checkpointed(model):
+                train(model, rows, self.loss(model), loop, self.split)
             self.save(model, fit.model)
             if self.labels and leads():
                 write_labels(fit.model, self.labels, model.config)
@@ -127,6 +124,17 @@ class TextSession(ABC):
         with self.trained(model) as trained:
             for answers in self.answers(trained, groups, form, task.query):
                 yield list(answers) if form.several else answers[0]
+
+    @contextmanager
+    def _checkpointed(self, model: Any) -> Iterator[None]:
+        """Compute activations again in the backward, where the user's config says so."""
+        if self._gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        try:
+            yield
+        finally:
+            if self._gradient_checkpointing:
+                model.gradient_checkpointing_disable()
 
     def _format(self, task: Task) -> Format:
         return format_of(self.spec, task)

@@ -69,7 +69,7 @@ def adapted(base: Any, lora: Mapping[str, Any], seed: int, init: Path | None) ->
         )
         model = get_peft_model(base, with_our_layers(config))
     else:
-        _check_init(init, lora)
+        check_init(init, lora)
         config = with_our_layers(LoraConfig.from_pretrained(init))
         model = PeftModel.from_pretrained(base, init, is_trainable=True, config=config)
     try:
@@ -78,7 +78,8 @@ def adapted(base: Any, lora: Mapping[str, Any], seed: int, init: Path | None) ->
         model.unload()
 
 
-def _check_init(init: Path, lora: Mapping[str, Any]) -> None:
+def check_init(init: Path, lora: Mapping[str, Any]) -> None:
+    """Raise ConfigError where ``init`` holds whole weights, or an adapter of another shape than ``lora``."""
     if not has_adapter(init):
         raise ConfigError(
             "an adapter cannot start from a run that trained all weights",
