@@ -16,6 +16,7 @@ include: "workflow/rules/scores.smk"
 include: "workflow/rules/tracking.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/views.smk"
 
 
 report: "workflow/report/workflow.rst"

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from fewtable.errors import ConfigError, FewtableError, did_you_mean
-from fewtable.plan import Plan
+from fewtable.plan import OF_CELLS, Plan
 from fewtable.registry import KINDS, SHOWN, Registry, find_module, validate
 from fewtable.resolve import Run
 from fewtable.specs import UserConfig
@@ -57,12 +57,14 @@ def check(plan: Plan) -> Findings:
     _try(found, lambda: check_user(registry, plan.user))
     _try(found, lambda: _check_targets(registry))
     if not found.errors:
-        for kind, name in registry.all("tables", "figures"):
+        for kind, name in registry.all(*OF_CELLS):
             _try(found, partial(_check_runs, plan, kind, name, found))
         for name in registry.names("statistics"):
             _try(found, partial(_check_statistics, plan, name, found))
         for name in registry.names("bands"):
             _try(found, partial(plan.bands_file, name))
+        for name in registry.names("views"):
+            _try(found, partial(plan.looks, name))
     return found
 
 

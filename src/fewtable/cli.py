@@ -51,14 +51,16 @@ def _print_jsonl(row: Any) -> None:
 def _show(args: argparse.Namespace) -> int:
     import yaml
 
+    from fewtable.plan import OF_CELLS
     from fewtable.resolve import Run
 
     plan = _plan()
     if args.kind in ("table", "figure"):
-        kind = plan.kind(args.name, ("tables", "statistics", "bands") if args.kind == "table" else ("figures",))
+        tables = ("tables", "statistics", "bands", "cases")
+        kind = plan.kind(args.name, tables if args.kind == "table" else ("figures", "views"))
         shown: Any = json.loads(plan.shown_params(kind, args.name))
         shown.pop("code")
-        if kind in ("tables", "figures"):
+        if kind in OF_CELLS:
             shown["cells"] = {place: run.key for place, run in plan.runs(kind, args.name).items()}
     elif args.kind == "method":
         spec = plan.registry.method(args.name)

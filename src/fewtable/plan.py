@@ -10,18 +10,24 @@ from pathlib import Path
 from fewtable.data_plan import SCRIPTS, params_json
 from fewtable.errors import ConfigError, did_you_mean
 from fewtable.files import digest, sha256_file, write_json
-from fewtable.layouts import ColumnSpec, TableSpec
+from fewtable.layouts import ColumnSpec, FigureSpec, TableSpec
 from fewtable.registry import SHOWN
 from fewtable.resolve import Run
-from fewtable.run_plan import RunPlan
+from fewtable.view_plan import ViewPlan
+from fewtable.views.spec import PairSpec
 
 USER_CONFIG = Path(".cache/config.json")
 """The user's config as Snakemake merged it (--config, --configfile), for the jobs that act on it."""
-STAGES = ("raw", "data", "samples", "passages", "annotations", "backbones", "runs", "checkpoints", "cells", "tracking")
+STAGES = (
+    *("raw", "data", "samples", "passages", "annotations", "backbones", "runs", "checkpoints", "cells"),
+    *("tracking", "views"),
+)
 """The folders of results/ that hold other things than tables and figures."""
+OF_CELLS = ("tables", "figures", "views", "cases")
+"""What is shown of cells or of their runs."""
 
 
-class Plan(RunPlan):
+class Plan(ViewPlan):
     """All that the rules ask: one object a Snakefile, made from the user's config and the config folder."""
 
     # --- names ------------------------------------------------------------------------------------
@@ -48,11 +54,13 @@ class Plan(RunPlan):
         elif parts[0] == "annotations" and len(parts) > 2:
             self.registry.teacher(parts[1])
             self.passage_files(parts[2])
+        elif parts[0] == "views":
+            self.looks("/".join(parts[1:]).removesuffix(".json"))
         elif path.startswith("results/") and parts[0] not in STAGES and path != "results/report.html":
             typed = "/".join(parts)
             name = typed.rpartition(".")[0] or typed
-            kind = self.kind(name, ("figures",) if path.endswith((".svg", ".png")) else SHOWN)
-            for run in {} if kind in ("statistics", "bands") else self.runs(kind, name).values():
+            kind = self.kind(name, ("figures", "views") if path.endswith((".svg", ".png")) else SHOWN)
+            for run in self.runs(kind, name).values() if kind in OF_CELLS else ():
                 self.method(run)
 
     def kind(self, name: str, kinds: tuple[str, ...] = SHOWN) -> str:
@@ -88,8 +96,14 @@ class Plan(RunPlan):
         return not any(reasons)
 
     def runs(self, kind: str, name: str) -> dict[str, Run]:
-        """Return place -> run of a table or figure, blocked cells included (places: TableSpec, FigureSpec)."""
-        spec = self.registry.figure(name) if kind == "figures" else self.table(name)
+        """Return place -> run of what is shown of cells, blocked cells included (places: the specs' ``cells``)."""
+        spec: TableSpec | FigureSpec | PairSpec
+        if kind == "tables":
+            spec = self.table(name)
+        elif kind == "figures":
+            spec = self.registry.figure(name)
+        else:
+            spec = self.pair(kind, name)
         return {place: Run(*key.split("/")) for place, key in spec.cells.items()}
 
     def cells(self, kind: str, name: str) -> list[Run]:
@@ -176,9 +190,16 @@ class Plan(RunPlan):
         return params_json({"name": name, "bands": spec, "code": self.code.of(f"{SCRIPTS}/bands.py")})
 
     def shown_params(self, kind: str, name: str) -> str:
-        """Return the params of what is shown: a table, figure, statistics or bands."""
-        makers = {"tables": self.table_params, "figures": self.figure_params, "statistics": self.statistics_params}
-        return makers.get(kind, self.bands_params)(name)
+        """Return the params of what is shown under a name."""
+        makers = {
+            "tables": self.table_params,
+            "figures": self.figure_params,
+            "statistics": self.statistics_params,
+            "bands": self.bands_params,
+            "views": self.view_params,
+            "cases": self.cases_params,
+        }
+        return makers[kind](name)
 
     def report_params(self, tables: Iterable[str]) -> str:
         """Return the params of the report on ``tables``."""

@@ -29,6 +29,7 @@ from fewtable.specs import (
     UserConfig,
 )
 from fewtable.teachers.spec import TeacherSpec
+from fewtable.views.spec import CasesSpec, ViewSpec
 
 S = TypeVar("S", bound=Spec)
 
@@ -43,9 +44,11 @@ KINDS: dict[str, type[Spec]] = {
     "figures": FigureSpec,
     "statistics": StatisticsSpec,
     "bands": BandsSpec,
+    "views": ViewSpec,
+    "cases": CasesSpec,
 }
 """Folder under config/ -> the spec of its files."""
-SHOWN = ("tables", "figures", "statistics", "bands")
+SHOWN = ("tables", "figures", "statistics", "bands", "views", "cases")
 """The kinds that are targets by name; theirs may lie one folder down: ``PAPER/table1``."""
 
 
@@ -234,6 +237,14 @@ class Registry:
     def bands(self, name: str) -> BandsSpec:
         """Return the spec of a table of frequency bands."""
         return self.get("bands", name, BandsSpec)
+
+    def view(self, name: str) -> ViewSpec:
+        """Return a view's spec."""
+        return self.get("views", name, ViewSpec)
+
+    def cases(self, name: str) -> CasesSpec:
+        """Return the spec of a table of cases."""
+        return self.get("cases", name, CasesSpec)
 
 
 def user_config(value: Mapping[str, Any], where: str = "config/config.yaml") -> UserConfig:

@@ -45,6 +45,8 @@ wildcard_constraints:
     figure=one_of("figures"),
     statistics=one_of("statistics"),
     bands=one_of("bands"),
+    view=one_of("views"),
+    cases=one_of("cases"),
 
 
 def run_of(wildcards):
@@ -95,6 +97,11 @@ def backbone_of(key):
         return getattr(plan.registry.backbone(wildcards.backbone), key)
 
     return resource
+
+
+def view_backbone(wildcards):
+    """Return the backbone that a view looks into."""
+    return plan.registry.backbone(plan.registry.view(wildcards.view).backbone)
 
 
 def hold_lock():

@@ -42,6 +42,11 @@ td.best .mean{font-weight:700}
 .small{display:block;font-size:.78rem;color:var(--muted);line-height:1.45}
 td.best .small{color:inherit}
 .absent{color:var(--muted);font-style:italic}
+.scroll tbody th.sentence{font-weight:400;min-width:18rem}
+.scroll td.answer{text-align:left;white-space:normal}
+mark,.right{background:var(--best);color:var(--best-ink)}
+mark{font-weight:600}
+.wrong{color:var(--warn)}
 sup{line-height:0;font-size:.72rem}
 .under{font-size:.85rem;color:var(--muted);max-width:75rem}
 .under dt,.under dd{display:inline;margin:0}

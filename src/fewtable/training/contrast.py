@@ -143,7 +143,7 @@ def contrast(
     where = queries.device
     of_anchor, term, entity = (torch.tensor(x, device=where) for x in (found.anchor, found.term, found.entity))
     positive = torch.tensor(found.positive, device=where)
-    anchors, groups = _means(queries, found.anchors), _means(keys, found.groups)
+    anchors, groups = means(queries, found.anchors), means(keys, found.groups)
     cosines = (anchors[of_anchor] * groups).sum(-1) / options.temperature
     shares = torch.tensor(found.shares, device=where)
     if options.form == "sigmoid":
@@ -154,7 +154,7 @@ def contrast(
     return (values * shares).sum(), values.sum()
 
 
-def _means(states: torch.Tensor, groups: Sequence[Sequence[int]]) -> torch.Tensor:
+def means(states: torch.Tensor, groups: Sequence[Sequence[int]]) -> torch.Tensor:
     """Return the mean over heads, then over the tokens of each group, of length 1: (groups, size) in float32."""
     import torch
     from torch.nn.functional import normalize
