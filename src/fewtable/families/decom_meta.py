@@ -20,7 +20,7 @@ from fewtable.specs import Spec
 from fewtable.training.loop import Loop, LoopOptions
 
 if TYPE_CHECKING:
-    from fewtable.training.decom import Part, SpanModel, TypeModel
+    from fewtable.training.decom import Part, SpanTagger, SpanTyper
     from fewtable.training.encoder import Encoder
 
 BACKBONES = frozenset({"encoder"})
@@ -103,19 +103,19 @@ class _Session:
         self._threshold = Decode.model_validate(job.spec.decoding or {}).threshold
         self._encoder = encoder
 
-    def _spans(self) -> SpanModel:
-        from fewtable.training.decom import SpanModel
+    def _spans(self) -> SpanTagger:
+        from fewtable.training.decom import SpanTagger
 
         meta = self._options.meta
         worst = (self._options.spans.worst, meta.spans.worst if meta else 0.0)
-        return SpanModel(self._encoder, self._options.spans.dropout, worst)
+        return SpanTagger(self._encoder, self._options.spans.dropout, worst)
 
-    def _types(self) -> TypeModel:
-        from fewtable.training.decom import TypeModel
+    def _types(self) -> SpanTyper:
+        from fewtable.training.decom import SpanTyper
 
         types = self._options.types
         stale = "stale-prototypes" in self._options.parity
-        return TypeModel(self._encoder, types.kappa, flow=types.flow, stale=stale)
+        return SpanTyper(self._encoder, types.kappa, flow=types.flow, stale=stale)
 
     def fit(self, task: Task, fit: Fit) -> None:
         import torch
@@ -173,18 +173,18 @@ class _Session:
     def decode(self, task: Task, model: Path) -> Iterator[Any]:
         from safetensors.torch import load_file
 
-        from fewtable.training.decom import Table, text
+        from fewtable.training.decom import Table
+        from fewtable.training.spans import read
 
-        sentences = [sentence.words for sentence in task.query]
         spans = self._spans()
         spans.start(model)
-        found = spans.eval().find(sentences)
+        found = spans.eval().find([read(self._encoder, sentence) for sentence in task.query])
         types = self._types()
         types.start(model)
         table = Table(**load_file(model / PROTOTYPES, device=str(self._encoder.device)))
-        texts = [text(self._encoder, words, own) for words, own in zip(sentences, found, strict=True)]
-        for own, kinds in zip(found, types.eval().name(texts, table, self._threshold), strict=True):
-            yield [[s, e, task.types[kind]] for (s, e, _), kind in zip(own, kinds, strict=True) if kind is not None]
+        for text, kinds in zip(found, types.eval().name(found, table, self._threshold), strict=True):
+            named = ((s, e, kind) for (s, e, _), kind in zip(text.gold, kinds, strict=True) if kind is not None)
+            yield [list(text.entity(s, e, task.types[kind])) for s, e, kind in named]
 
 
 def load(job: Job) -> _Session:

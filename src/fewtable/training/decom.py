@@ -7,8 +7,8 @@ after a layer norm, with the mean of each type's support spans. Both learn by ``
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate, islice
 from pathlib import Path
 
@@ -16,27 +16,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy, one_hot
 
-from fewtable.corpus import Entity, entities_to_tags, tags_to_entities
+from fewtable.corpus import entities_to_tags, tags_to_entities
 from fewtable.decoding.transitions import bioes, viterbi
 from fewtable.errors import DataError
-from fewtable.training.encoder import LAYOUT_BATCH, Encoder, Window
+from fewtable.training.encoder import LAYOUT_BATCH, Encoder
 from fewtable.training.episode import Episode
 from fewtable.training.meta import Learner
 from fewtable.training.metric import answerable_loss
+from fewtable.training.spans import Text, read
 
 TAGS = ("O", "B-e", "I-e", "E-e", "S-e")
 """The span model's classes, in the order of ``transitions.bioes``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A sentence as the models see it."""
-
-    windows: list[Window]
-    words: list[int]
-    """Indices of the words that have a piece."""
-    spans: list[Entity]
-    """Entities in indices into ``words``; those without a piece are gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +38,9 @@ class Lesson:
     query: list[Text]
 
 
-def text(encoder: Encoder, words: Sequence[str], entities: Iterable[Entity] = ()) -> Text:
-    """Return a sentence with entities as the models see it."""
-    windows = encoder.windows(words)
-    places = [word for window in windows for word in window.words]
-    spans = []
-    for entity in entities:
-        inside = [k for k, word in enumerate(places) if entity.start <= word < entity.end]
-        if inside:
-            spans.append(Entity(inside[0], inside[-1] + 1, entity.type))
-    return Text(windows, places, spans)
-
-
 def lesson(encoder: Encoder, episode: Episode) -> Lesson:
     """Return an episode as the models see it."""
-    support, query = ([text(encoder, s.words, s.entities) for s in part] for part in (episode.support, episode.query))
+    support, query = ([read(encoder, sentence) for sentence in part] for part in (episode.support, episode.query))
     return Lesson(episode.types, support, query)
 
 
@@ -114,7 +92,7 @@ class Part(Learner[Lesson]):
         return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
 
 
-class SpanModel(Part):
+class SpanTagger(Part):
     """Encoder + dropout + linear layer over ``TAGS`` on each word's first piece.
 
     Args:
@@ -146,7 +124,7 @@ class SpanModel(Part):
         texts = [t for t in texts if t.words]
         if not texts:
             return self.head.weight.sum() * 0
-        tags = [entities_to_tags([e._replace(type="e") for e in t.spans], len(t.words), "bioes") for t in texts]
+        tags = [entities_to_tags([e._replace(type="e") for e in t.gold], len(t.words), "bioes") for t in texts]
         logits = self.head(self.dropout(self._states.states([w for t in texts for w in t.windows])))
         gold = torch.tensor([TAGS.index(tag) for own in tags for tag in own], device=logits.device)
         losses = cross_entropy(logits, gold, reduction="none")
@@ -154,17 +132,14 @@ class SpanModel(Part):
         largest = losses.new_zeros(len(texts)).scatter_reduce(0, owner, losses, "amax")
         return losses.mean() + worst * largest.mean()
 
-    def find(self, sentences: Sequence[Sequence[str]]) -> list[list[Entity]]:
-        """Return the spans of each sentence, complete ones on the best path without a forbidden transition."""
-        texts = [text(self._states, words) for words in sentences]
+    def find(self, texts: Sequence[Text]) -> list[Text]:
+        """Return the texts with the spans found: complete ones on the best path without a forbidden transition."""
         with torch.inference_mode():
             scores = {i: self.head(v).log_softmax(-1) for i, v in self._states.vectors([t.windows for t in texts])}
         emissions = [scores[i].double().cpu().numpy() for i in range(len(texts))]
-        found = []
-        for seen, path in zip(texts, viterbi(emissions, *bioes()), strict=True):
-            spans = tags_to_entities([TAGS[number] for number in path], "bioes")
-            found.append([Entity(seen.words[s], seen.words[e - 1] + 1, kind) for s, e, kind in spans])
-        return found
+        paths = viterbi(emissions, *bioes())
+        spans = (tags_to_entities([TAGS[number] for number in path], "bioes") for path in paths)
+        return [replace(seen, gold=found) for seen, found in zip(texts, spans, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +159,7 @@ def tabulate(vectors: torch.Tensor, labels: torch.Tensor, types: int) -> Table:
     return Table(members.T @ vectors / counts.clamp_min(1)[:, None], counts > 0)
 
 
-class TypeModel(Part):
+class SpanTyper(Part):
     """Encoder + layer norm over the mean of a span's pieces, and prototypes.
 
     Args:
@@ -204,7 +179,7 @@ class TypeModel(Part):
 
     def vectors(self, texts: Sequence[Text]) -> torch.Tensor:
         """Return the vectors (n, size) of all spans, text after text; texts without one are not read."""
-        texts = [t for t in texts if t.spans]
+        texts = [t for t in texts if t.gold]
         if not texts:
             return self.norm.weight.new_zeros(0, self._states.size)
         states, pieces = self._states.piece_states([w for t in texts for w in t.windows])
@@ -212,7 +187,7 @@ class TypeModel(Part):
         rows = [
             range(pieces[at + span.start][0], pieces[at + span.end - 1][1])
             for at, t in zip(passed, texts, strict=False)
-            for span in t.spans
+            for span in t.gold
         ]
         owner = torch.tensor([i for i, own in enumerate(rows) for _ in own], device=states.device)
         picked = states[torch.tensor([row for own in rows for row in own], device=states.device)]
@@ -241,7 +216,7 @@ class TypeModel(Part):
         return self._loss(self.vectors(task.query), self._labels(task.query, task.types), table)
 
     def _labels(self, texts: Sequence[Text], types: Sequence[str]) -> torch.Tensor:
-        labels = [types.index(span.type) for t in texts for span in t.spans]
+        labels = [types.index(span.type) for t in texts for span in t.gold]
         return torch.tensor(labels, dtype=torch.long, device=self._states.device)
 
     def _loss(self, vectors: torch.Tensor, labels: torch.Tensor, table: Table) -> torch.Tensor:
@@ -272,4 +247,4 @@ class TypeModel(Part):
         best = [self.scores(vectors, table).max(-1) for vectors in self._at_rest(texts)]
         picked = ((s, k) for b in best for s, k in zip(b.values.tolist(), b.indices.tolist(), strict=True))
         for one in texts:
-            yield [kind if score > least else None for score, kind in islice(picked, len(one.spans))]
+            yield [kind if score > least else None for score, kind in islice(picked, len(one.gold))]

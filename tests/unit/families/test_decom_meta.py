@@ -18,11 +18,15 @@ from tiny_encoder import build, fit, job, sentence
 from fewtable.corpus import Entity, Sentence, Task, sentence_id
 from fewtable.errors import ConfigError, DataError
 from fewtable.families import decom_meta, tagger
-from fewtable.training.decom import TAGS, Lesson, Part, SpanModel, Table, TypeModel, lesson, text
+from fewtable.registry import Registry
+from fewtable.resolve import Run, resolve
+from fewtable.specs import UserConfig
+from fewtable.training.decom import TAGS, Lesson, Part, SpanTagger, SpanTyper, Table, lesson
 from fewtable.training.encoder import Encoder
 from fewtable.training.episode import Episode
 from fewtable.training.loop import LoopOptions, adamw
 from fewtable.training.meta import Inner, Learner, adapt, meta_gradient, meta_train
+from fewtable.training.spans import read
 
 SUPPORT = (
     sentence(0, "anna saw new york", (0, 1, "per"), (2, 4, "loc")),
@@ -60,9 +64,9 @@ def model(folder: Path, key: str, **options: Any) -> tuple[Any, Lesson]:
     encoder = Encoder(folder, "float32")
     torch.manual_seed(3)
     made: Part = (
-        SpanModel(encoder, **{"dropout": 0.0, "worst": (5.0, 2.0), **options})
+        SpanTagger(encoder, **{"dropout": 0.0, "worst": (5.0, 2.0), **options})
         if key == "spans"
-        else TypeModel(encoder, **{"kappa": 10.0, **options})
+        else SpanTyper(encoder, **{"kappa": 10.0, **options})
     )
     return made.train(), lesson(encoder, Episode(TYPES, SUPPORT, QUERY))
 
@@ -73,13 +77,6 @@ def weights(part: Any) -> list[torch.Tensor]:
 
 def session(folder: Path, train: dict[str, Any], **decode: Any) -> Any:
     return decom_meta.load(job(folder, "decom-meta", train, decode, tags="spans"))
-
-
-def test_the_models_see_words_that_have_a_piece(folder: Path) -> None:
-    encoder = Encoder(folder, "float32")
-    seen = text(encoder, ("bob", "\u200b", "xyz"), (Entity(0, 1, "a"), Entity(1, 2, "b"), Entity(1, 3, "c")))
-    assert seen.words == [0, 2]
-    assert seen.spans == [Entity(0, 1, "a"), Entity(1, 2, "c")]
 
 
 @pytest.mark.parametrize("worst", [0.0, 5.0])
@@ -166,7 +163,7 @@ def test_where_there_is_nothing_to_learn_the_loss_is_nought(still: Path) -> None
     types, task = model(still, "types")
     spans, _ = model(still, "spans")
     without = Lesson(TYPES, task.support[3:], task.support[3:])
-    unseen = Lesson(TYPES, [text(spans._states, ("\u200b",))], [])
+    unseen = Lesson(TYPES, [read(spans._states, sentence(0, "\u200b"))], [])
     for part, nothing in ((types, without), (types, unseen), (spans, unseen)):
         assert float(part.support_loss(nothing).detach()) == float(part.query_loss(nothing).detach()) == 0.0
         value, sums = meta_gradient(part, [nothing], INNER, INNER.lr)
@@ -280,13 +277,13 @@ def test_spans_are_those_of_the_best_path_without_a_forbidden_step(folder: Path)
         spans.head.weight.normal_(std=2.0)
     rng = random.Random(1)
     words = [w for s in SUPPORT for w in s.words]
-    texts = [rng.choices(words, k=rng.randint(1, 9)) for _ in range(60)] + [[], ["\u200b"]]
-    found = spans.eval().find(texts)
-    assert [len(own) > 0 for own in found].count(True) > 20
-    assert found[-2:] == [[], []]
-    for own, line in zip(found, texts, strict=True):
-        assert all(0 <= s < e <= len(line) for s, e, _ in own)
-        assert all(a.end <= b.start for a, b in pairwise(own))
+    lines = [*(" ".join(rng.choices(words, k=rng.randint(1, 9))) for _ in range(60)), "", "\u200b"]
+    texts = spans.eval().find([read(spans._states, sentence(i, line)) for i, line in enumerate(lines)])
+    assert [len(t.gold) > 0 for t in texts].count(True) > 20
+    assert [t.gold for t in texts[-2:]] == [(), ()]
+    for t in texts:
+        assert all(0 <= s < e <= len(t.words) for s, e, _ in t.gold)
+        assert all(a.end <= b.start for a, b in pairwise(t.gold))
 
 
 def test_a_run_answers_and_keeps_its_two_models_and_prototypes(folder: Path, tmp_path: Path) -> None:
@@ -308,7 +305,7 @@ def test_a_run_answers_and_keeps_its_two_models_and_prototypes(folder: Path, tmp
 def test_the_prototypes_are_those_of_the_adapted_model(folder: Path, tmp_path: Path) -> None:
     opened = session(folder, TARGET)
     opened.fit(TASK, fit(tmp_path))
-    types = TypeModel(Encoder(folder, "float32"), 10.0)
+    types = SpanTyper(Encoder(folder, "float32"), 10.0)
     types.start(tmp_path / "model")
     seen = lesson(types._states, Episode(TYPES, SUPPORT))
     with torch.no_grad():
@@ -390,6 +387,35 @@ def test_a_killed_training_ends_with_the_same_weights(
     session(folder, SOURCE).fit(SOURCE_TASK, fit(tmp_path / "cut", log=lambda step, **values: steps.append(step)))
     assert steps == ([2, 3, 4, 5, 6] if last == 2 else [3, 5, 6])
     assert files(tmp_path / "whole") == files(tmp_path / "cut")
+
+
+def resolved(root: Path, method: str, run: tuple[str, str], backbone: str = "bert-base-uncased") -> Any:
+    return resolve(Registry(root / "config"), UserConfig(), Run(run[0], run[1], method, backbone))
+
+
+def test_the_methods_are_those_of_the_specification(root: Path) -> None:
+    source = resolved(root, "decom-meta-source", ("fewnerd-inter", "full")).train
+    assert {k: source["spans"][k] for k in ("steps", "lr", "worst")} == {"steps": 2, "lr": 3e-5, "worst": 5}
+    assert {k: source["types"][k] for k in ("steps", "lr", "kappa")} == {"steps": 2, "lr": 1e-4, "kappa": 10}
+    outer = [{k: source["meta"][key][k] for k in ("steps", "batch_size", "lr", "clip")} for key in MODELS]
+    assert outer == [{"steps": 5001, "batch_size": 32, "lr": lr, "clip": None} for lr in (3e-5, 1e-4)]
+    assert source["meta"]["spans"]["worst"] == 2
+    target = resolved(root, "decom-meta", ("fewnerd-inter-open", "5-way-1-shot"))
+    assert target.train == {
+        **source,
+        "spans": {**source["spans"], "steps": 3},
+        "types": {**source["types"], "steps": 3, "lr": 3e-5},
+        "meta": None,
+    }
+    assert target.decode == {"threshold": None}
+    assert target.init == Run("fewnerd-inter-open", "full", "decom-meta-source", "bert-base-uncased")
+    crossner = resolved(root, "decom-meta-source", ("wnut17", "full")).train
+    assert crossner["meta"]["shape"] == {"ways": None, "shots": 1, "query": 20}
+    assert [crossner["spans"]["worst"], crossner["meta"]["spans"]["worst"]] == [0, 0]
+    news = resolved(root, "decom-meta", ("crossner-open-news", "hou-1-shot")).train
+    assert [news[key]["steps"] for key in MODELS] == [50, 3]
+    small = resolved(root, "decom-meta-source", ("wnut17", "full"), "minilm").train["meta"]
+    assert all(small[key]["steps"] * small[key]["batch_size"] <= 240 for key in MODELS)
 
 
 def kinds_corpus(split: str, kinds: str, count: int, seed: int) -> tuple[Sentence, ...]:
