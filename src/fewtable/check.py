@@ -110,7 +110,7 @@ def _check_method(plan: Plan, name: str) -> None:
     where = f"{plan.registry.root}/methods/{name}.yaml"
     kinds = find_module("families", spec.family, f"{where}:family").BACKBONES
     names = {kind: plan.registry.names(f"{kind}s") for kind in ("dataset", "setting", "backbone")}
-    if spec.init and spec.init.source:
+    if _from_source(plan.registry, name):
         names["dataset"] = tuple(name for name in names["dataset"] if plan.registry.dataset(name).source)
     fitting = [b for b in names["backbone"] if plan.registry.backbone(b).kind in kinds]
     if not fitting:
@@ -128,6 +128,14 @@ def _check_method(plan: Plan, name: str) -> None:
         dataset, setting = given["dataset"] or names["dataset"], given["setting"] or ("full",)
         backbone = given["backbone"] or fitting
         plan.method(Run(dataset[0], setting[0], name, backbone[0]))
+
+
+def _from_source(registry: Registry, name: str) -> bool:
+    """Say whether a method starts from its dataset's source domain, itself or the method that it starts from does."""
+    init = registry.method(name).init
+    if init is None or init.dataset:
+        return False
+    return init.source or (init.method not in (None, name) and _from_source(registry, str(init.method)))
 
 
 def _check_targets(registry: Registry) -> None:

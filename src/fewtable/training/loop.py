@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
@@ -36,6 +36,8 @@ class LoopOptions(Spec):
     epochs: Annotated[int, Field(ge=0)]
     min_steps: Annotated[int, Field(ge=0)] = 0
     """Fewest optimiser steps; tiny samples go through more epochs until they have made them."""
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """Most optimiser steps; large samples are then seen in part."""
     batch_size: Annotated[int, Field(ge=1)]
     """Examples an optimiser step."""
     lr: Annotated[float, Field(gt=0)]
@@ -70,7 +72,8 @@ def total_steps(options: LoopOptions, examples: int) -> int:
     """Return the number of optimiser steps over ``examples`` examples (0 when there are none)."""
     if not examples:
         return 0
-    return max(options.epochs * math.ceil(examples / options.batch_size), options.min_steps)
+    steps = max(options.epochs * math.ceil(examples / options.batch_size), options.min_steps)
+    return steps if options.max_steps is None else min(steps, options.max_steps)
 
 
 def rate(options: LoopOptions, step: int, total: int) -> float:
@@ -110,8 +113,8 @@ def train(
     Args:
         model: put into training mode, and into evaluation mode at the end.
         examples: what an epoch goes through.
-        loss: gives for some examples the **sum** of their losses and its weight (labelled tokens, examples).
-            A step's loss is the sum over its batch divided by the batch's weight, however the batch is split.
+        loss: gives for some examples the **sum** of their losses (or each one's) and its weight (labelled tokens,
+            examples). A step's loss is the sum over its batch divided by the weight of that, however it is split.
         loop: hyper-parameters and surroundings.
         split: says which examples of a batch make a forward together; None: ``device_batch`` in a row.
         before: told each step, from 0, and its learning rate before it.
@@ -127,39 +130,88 @@ def train(
     """
     import torch
 
-    options = loop.options
-    total = total_steps(options, len(examples))
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     _check_spread(trained)
-    factors = {
-        p: factor for prefix, factor in (rates or {}).items() for n, p in trained.items() if n.startswith(prefix)
-    }
-    optimizer = adamw(trained.values(), options.weight_decay, factors)
-    key = digest([options.model_dump(mode="json"), loop.seed, len(examples), sorted(trained), rates or {}])
-    first = _resume(loop.checkpoint, key, trained, optimizer)
+    training = Training(trained, examples, loop, rates)
     model.train()
-    checkpoints = _Checkpoints(loop, key, trained, optimizer)
-    for step, batch in enumerate(
-        batches(examples, options.batch_size, loop.seed, first, total) if total else (), first
-    ):
-        torch.manual_seed(stable_seed("step", loop.seed, step))
-        lr = rate(options, step, total)
-        for group in optimizer.param_groups:
-            group["lr"] = lr * group["factor"]
+    for batch in training.batches():
+        torch.manual_seed(training.seed)
         if before is not None:
-            before(step, lr)
-        value = _gradients(split(batch) if split else slices(batch, loop.device_batch), loss, trained)
-        if not math.isfinite(value):
-            raise ConfigError(f"the loss is {value} at step {step + 1}", where="train", fix="lower train.lr")
-        if options.clip is not None:
-            torch.nn.utils.clip_grad_norm_(list(trained.values()), options.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        loop.log(step + 1, loss=value, lr=lr)
-        if step + 1 < total:
-            checkpoints.may_be_due(step + 1)
+            before(training.step, training.lr)
+        training.update(_gradients(split(batch) if split else slices(batch, loop.device_batch), loss, trained))
     model.eval()
-    return total
+    return training.total
+
+
+class Training(Generic[E]):
+    """A training that someone else computes the gradients of: its batches, rate, updates, log and checkpoints.
+
+    Args:
+        trained: the parameters, by names that a checkpoint knows them by.
+        examples: what an epoch goes through.
+        loop: hyper-parameters and surroundings.
+        rates: as in ``train``.
+    """
+
+    def __init__(
+        self,
+        trained: dict[str, torch.nn.Parameter],
+        examples: Sequence[E],
+        loop: Loop,
+        rates: Mapping[str, float] | None = None,
+    ) -> None:
+        options = loop.options
+        self.total = total_steps(options, len(examples))
+        """Steps in all, those before a resume among them."""
+        self.trained = trained
+        self._examples = examples
+        self._loop = loop
+        factors = {
+            p: factor for prefix, factor in (rates or {}).items() for n, p in trained.items() if n.startswith(prefix)
+        }
+        self._optimizer = adamw(trained.values(), options.weight_decay, factors)
+        key = digest([options.model_dump(mode="json"), loop.seed, len(examples), sorted(trained), rates or {}])
+        self.step = _resume(loop.checkpoint, key, trained, self._optimizer)
+        """Steps made."""
+        self._checkpoints = _Checkpoints(loop, key, trained, self._optimizer)
+
+    @property
+    def seed(self) -> int:
+        """What the next step's random numbers are seeded with."""
+        return stable_seed("step", self._loop.seed, self.step)
+
+    @property
+    def lr(self) -> float:
+        """The next step's learning rate."""
+        return rate(self._loop.options, self.step, self.total)
+
+    def batches(self) -> Iterator[list[E]]:
+        """Yield the batch of each step that is left; ``update`` is called before the next."""
+        if self.step < self.total:
+            size = self._loop.options.batch_size
+            yield from batches(self._examples, size, self._loop.seed, self.step, self.total)
+
+    def update(self, loss: float) -> None:
+        """Make a step with the gradients that the parameters have; ``loss`` is its mean loss.
+
+        Raises:
+            ConfigError: the loss is not finite.
+        """
+        import torch
+
+        if not math.isfinite(loss):
+            raise ConfigError(f"the loss is {loss} at step {self.step + 1}", where="train", fix="lower train.lr")
+        lr = self.lr
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr * group["factor"]
+        if self._loop.options.clip is not None:
+            torch.nn.utils.clip_grad_norm_(list(self.trained.values()), self._loop.options.clip)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self._loop.log(self.step, loss=loss, lr=lr)
+        if self.step < self.total:
+            self._checkpoints.may_be_due(self.step)
 
 
 def _check_spread(trained: dict[str, torch.nn.Parameter]) -> None:
@@ -207,8 +259,8 @@ def _gradients(
     """
     total = weight = 0.0
     for examples in parts[rank() :: ranks()]:
-        part, heavy = loss(examples or parts[0])
-        part = part if examples else 0 * part
+        each, heavy = loss(examples or parts[0])
+        part = each.sum() if examples else 0 * each.sum()
         part.backward()  # type: ignore[no-untyped-call]
         total += float(part.detach())
         weight += heavy if examples else 0.0

@@ -80,6 +80,7 @@ def test_every_epoch_sees_every_example_once_in_its_own_order() -> None:
 def test_min_steps_lengthens_a_tiny_training() -> None:
     assert total_steps(options(epochs=2, batch_size=4), 11) == 6
     assert total_steps(options(epochs=2, batch_size=4, min_steps=50), 11) == 50
+    assert total_steps(options(epochs=2, batch_size=4, max_steps=5), 11) == 5
     assert total_steps(options(min_steps=50), 0) == 0
 
 
