@@ -21,7 +21,7 @@ from fewtable.registry import Registry, user_config
 from fewtable.specs import DatasetSpec, SettingSpec, UserConfig
 
 SCRIPTS = "workflow/scripts"
-ANNOTATIONS = "results/annotations/"
+DATA, ANNOTATIONS = "results/data/", "results/annotations/"
 
 
 def params_json(value: Any) -> str:
@@ -96,12 +96,12 @@ class DataPlan:
         return self._missing[key]
 
     def _made_from(self, dataset: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Yield the datasets and splits that a mixture is of, or whose sentences a teacher annotated."""
+        """Yield the datasets and splits that a dataset is made from, or whose sentences a teacher annotated."""
         spec = self.registry.dataset(dataset)
-        if spec.mixture:
-            yield from ((name, (spec.mixture.split,)) for name in spec.mixture.datasets)
         for path in (source.path for file in spec.files.values() for source in file.sources if source.path):
-            if path.startswith(ANNOTATIONS):
+            if path.startswith(DATA):
+                yield Path(path).parent.name, (Path(path).stem,)
+            elif path.startswith(ANNOTATIONS):
                 for made in self.registry.corpus(Path(path).parent.name).sources:
                     if made.dataset:
                         yield made.dataset.name, (made.dataset.split,)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def episodes(paths: Sequence[Path], options: Options) -> Iterator[Episode]:
             for index, row in enumerate(rows):
                 where = f"{path}:{domain}[{index}]"
                 query = "query" if isinstance(row, dict) and "query" in row else "batch"
-                found.append((_part(row, "support", where), _part(row, query, where)))
+                found.append((_part(row, "support", where, domain), _part(row, query, where, domain)))
             types = sorted({e.type for parts in found for part in parts for s in part for e in s.entities})
             for index, (support, query_part) in enumerate(found):
                 origin: dict[str, str | int] = {"file": path.name, "domain": domain, "index": index}
@@ -63,14 +64,16 @@ def _load(path: Path) -> dict[str, list[Any]]:
     return value
 
 
-def _part(row: Any, name: str, where: str) -> tuple[RawSentence, ...]:
+def _part(row: Any, name: str, where: str, domain: str) -> tuple[RawSentence, ...]:
+    """Return a part's sentences; their source is the domain, for training files mix two."""
     value = base.field(row, name, dict, where)
     words, tags = (base.field(value, key, list, where) for key in ("seq_ins", "seq_outs"))
     if len(words) != len(tags):
         raise DataError(
             f"{name}: {len(words)} sentences but {len(tags)} rows of tags", where=where, fix="fetch it again"
         )
-    return tuple(
+    read = (
         base.tagged(base.words_of(w, where), base.words_of(t, where), "iob2", where)
         for w, t in zip(words, tags, strict=True)
     )
+    return tuple(replace(sentence, source=domain) for sentence in read)
