@@ -1,7 +1,9 @@
 """Span-metric: spans are found, and get the type of the support spans that they are close to (methods/fs-05, 07, 08).
 
-ESD (Wang et al. 2022) classifies every span of a few words, O by prototypes of its own. All learn on episodes of a
-source; on the target nothing is trained: the support is what query spans are compared with.
+ESD (Wang et al. 2022) classifies every span of a few words, O by prototypes of its own. SpanProto (Wang et al. 2022)
+finds spans by a global pointer and rejects those that are far from all prototypes; MSDP (Dong et al. 2023) also
+compares the spans' surroundings. All learn on episodes of a source; on the target nothing is trained: the support is
+what query spans are compared with.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from fewtable.corpus import Task, read_sentences, write_sentences
+from fewtable.corpus import Entity, Sentence, Task, read_sentences, write_sentences
 from fewtable.errors import ConfigError, DataError
 from fewtable.families._episodes import Shape, from_source
 from fewtable.families.base import Fit, Job, no_support
@@ -23,6 +25,7 @@ from fewtable.training.loop import Loop, LoopOptions, train
 if TYPE_CHECKING:
     from fewtable.training.encoder import Encoder
     from fewtable.training.esd import Esd
+    from fewtable.training.span_proto import SpanProto
 
 BACKBONES = frozenset({"encoder"})
 OUTPUT = "spans"
@@ -45,6 +48,22 @@ class EsdOptions(Spec):
     """Most O spans of a support sentence in training, for memory; None: all."""
 
 
+class SpanProtoOptions(Spec):
+    """SpanProto's spans; MSDP's are compared by themselves and by their surroundings."""
+
+    name: Literal["span-proto", "msdp"]
+    inner: Annotated[int, Field(ge=2, multiple_of=2)] = 64
+    """Width of the pointer's queries and keys."""
+    margin: Annotated[float, Field(gt=0)] = 6.0
+    """Distance from which on a span is no entity."""
+    proposed: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Least probability of a span that is pushed from the prototypes in training."""
+    most: Annotated[int, Field(ge=1)] = 50
+    """Most spans of a window that are looked at, the likeliest."""
+    alone: Annotated[int, Field(ge=0)] = 500
+    """First steps of a training, in which the pointer learns alone."""
+
+
 class Adapt(LoopOptions):
     """Training on a source; ``batch_size`` counts episodes."""
 
@@ -59,7 +78,7 @@ class Adapt(LoopOptions):
 class Train(Spec):
     """How spans are found and compared, and how that is learnt on a source."""
 
-    model: EsdOptions
+    model: Annotated[EsdOptions | SpanProtoOptions, Field(discriminator="name")]
     window: Annotated[int, Field(ge=16)] = 128
     """Most pieces of a forward; longer sentences are cut at word borders."""
     adapt: Adapt | None = None
@@ -71,8 +90,12 @@ class Decode(Spec):
 
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Least probability of a span."""
-    parity: Literal["beam"] | None = None
-    """A rule of the released code, in place of the better span first: ESD's search by mean score."""
+    parity: Literal["beam", "lowered-threshold"] | None = None
+    """A rule of the released code: ESD's search by mean score in place of the better span first, or SpanProto's
+    threshold that falls until it has four spans in place of ``threshold``."""
+
+
+Stamp = tuple[tuple[int, int, int, int], ...]
 
 
 class _Session:
@@ -80,17 +103,32 @@ class _Session:
         self._options = options
         self._decode = Decode.model_validate(job.spec.decoding or {})
         self._encoder = encoder
+        self._ready: tuple[Stamp, Esd | SpanProto] | None = None
+        own = "beam" if options.model.name == "esd" else "lowered-threshold"
+        if self._decode.parity not in (None, own):
+            raise ConfigError(
+                f"'{self._decode.parity}' is no rule of {options.model.name}'s code",
+                where="decode.parity",
+                fix=f"take {own}, or null",
+            )
 
-    def _model(self, seed: int) -> Esd:
+    def _model(self, seed: int) -> Esd | SpanProto:
         """Return the model with random heads."""
         import torch
 
         from fewtable.training.esd import Esd, EsdHeads
+        from fewtable.training.global_pointer import Rule
+        from fewtable.training.span_proto import Options, SpanProto, SpanProtoHeads
 
         torch.manual_seed(seed)
-        own = self._options.model
-        heads = EsdHeads(self._encoder.size, own.width, own.token_dropout, own.dropout)
-        return Esd(self._encoder, heads, own.longest, own.outside)
+        own, size = self._options.model, self._encoder.size
+        if isinstance(own, EsdOptions):
+            return Esd(
+                self._encoder, EsdHeads(size, own.width, own.token_dropout, own.dropout), own.longest, own.outside
+            )
+        both = own.name == "msdp"
+        options = Options(1 + both, own.margin, Rule(own.proposed, own.most), own.alone)
+        return SpanProto(self._encoder, SpanProtoHeads(size, own.inner, mean=both), options)
 
     def fit(self, task: Task, fit: Fit) -> None:
         if not any(sentence.entities for sentence in task.support):
@@ -102,9 +140,13 @@ class _Session:
         write_sentences(fit.model / SUPPORT, task.support)
 
     def _adapt(self, task: Task, fit: Fit, options: Adapt) -> None:
+        """Train; of the run that this one starts from come the encoder, and the heads where it has any."""
+        from fewtable.training.spans import HEADS
+
+        self._ready = None
         self._encoder.start(fit.init)
         model = self._model(fit.seed)
-        if fit.init is not None:
+        if fit.init is not None and (fit.init / HEADS).exists():
             model.take(fit.init)
         draw = from_source(task, options.shape, fit.seed)
         loop = Loop(options, fit.seed, fit.log, fit.checkpoint, device_batch=1)
@@ -113,6 +155,7 @@ class _Session:
             range(options.episodes),
             lambda numbers: model.loss(draw(numbers[0])),
             loop,
+            before=model.before,
             rates={"heads.": options.heads},
         )
         model.save(fit.model)
@@ -120,12 +163,38 @@ class _Session:
     def decode(self, task: Task, model: Path) -> Iterator[Any]:
         from fewtable.decoding.spans import beam, greedy
 
-        trained = self._model(0)
-        trained.take(model)
-        trained.eval()
         choose = beam if self._decode.parity == "beam" else greedy
-        for found in trained.candidates(task.types, read_sentences(model / SUPPORT), task.query):
-            yield [list(span) for span in choose(pair for pair in found if pair[0] >= self._decode.threshold)]
+        for found in self._candidates(self._trained(model), task, read_sentences(model / SUPPORT)):
+            yield [list(span) for span in choose(found)]
+
+    def _candidates(
+        self, model: Esd | SpanProto, task: Task, support: list[Sentence]
+    ) -> Iterator[list[tuple[float, Entity]]]:
+        from fewtable.training.esd import Esd
+        from fewtable.training.global_pointer import Rule
+
+        if isinstance(model, Esd):
+            for found in model.candidates(task.types, support, task.query):
+                yield [pair for pair in found if pair[0] >= self._decode.threshold]
+        else:
+            assert isinstance(self._options.model, SpanProtoOptions)
+            lowered = self._decode.parity == "lowered-threshold"
+            rule = Rule(self._decode.threshold, self._options.model.most, lowered)
+            yield from model.candidates(task.types, support, task.query, rule)
+
+    def _trained(self, folder: Path) -> Esd | SpanProto:
+        """Return the model of a folder; draws that start from one source have one model, and it is read once."""
+        from fewtable.training.encoder import WEIGHTS
+        from fewtable.training.spans import HEADS
+
+        files = [(folder / name).stat() for name in (WEIGHTS, HEADS) if (folder / name).exists()]
+        stamp = tuple((f.st_dev, f.st_ino, f.st_size, f.st_mtime_ns) for f in files)
+        if self._ready is None or self._ready[0] != stamp:
+            model = self._model(0)
+            model.take(folder)
+            model.eval()
+            self._ready = stamp, model
+        return self._ready[1]
 
 
 def _carry(fit: Fit) -> None:

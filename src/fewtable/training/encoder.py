@@ -109,6 +109,16 @@ class Encoder:
         start = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
         return full[:start], full[start + len(bare) :]
 
+    def mask(self) -> int:
+        """Return the id of the piece that hides another; raise ConfigError where the tokenizer has none."""
+        if self._tokenizer.mask_token_id is None:
+            raise ConfigError(
+                "this backbone's tokenizer has no mask",
+                where="train.model",
+                fix="take a backbone that was trained as a masked language model",
+            )
+        return int(self._tokenizer.mask_token_id)
+
     def restore(self) -> None:
         """Bring the pretrained weights back."""
         self._put(self._original)

@@ -88,6 +88,9 @@ class SpanModel(torch.nn.Module):
         """Return sentences as texts of this encoder."""
         return [read(self.pieces, sentence) for sentence in sentences]
 
+    def before(self, step: int, lr: float) -> None:
+        """Be told of a step of the training before it."""
+
     def nothing(self) -> tuple[torch.Tensor, float]:
         """Return the loss of an episode that teaches nothing."""
         return next(self.parameters()).sum() * 0, 0.0

@@ -10,30 +10,21 @@ import pytest
 import torch
 from test_tagger import Killed
 from test_token_metric import trigger_corpus
-from tiny_encoder import build, fit, job, sentence
+from tiny_encoder import build, fit, sentence
+from tiny_spans import ADAPT, FILES, SUPPORT, TASK, TYPES, micro_f1, weights
+from tiny_spans import session as open_session
 
-from fewtable.corpus import Entity, EntityType, Sentence, Task
+from fewtable.corpus import Entity, Sentence, Task
 from fewtable.decoding.spans import beam, greedy
 from fewtable.errors import ConfigError, DataError
 from fewtable.families import span_metric
 from fewtable.files import link
-from fewtable.formats import spans as spans_format
 from fewtable.training.encoder import Encoder
 from fewtable.training.episode import Episode
 from fewtable.training.esd import BUDGET, OUTSIDE, Esd, EsdHeads, span_classes
 from fewtable.training.spans import all_spans, read
 
-SUPPORT = (
-    sentence(0, "anna saw new york", (0, 1, "per"), (2, 4, "loc")),
-    sentence(1, "she likes paris", (2, 3, "loc")),
-    sentence(2, "bob saw anna there", (0, 1, "per"), (2, 3, "per")),
-    sentence(3, "she saw there"),
-)
-TYPES = ("loc", "per")
-TASK = Task(1, TYPES, SUPPORT, SUPPORT)
 MODEL = {"name": "esd", "longest": 3, "width": 8}
-ADAPT = {"episodes": 6, "batch_size": 2, "lr": 1e-3, "heads": 5.0, "shape": {"ways": 2, "shots": 1, "query": 1}}
-FILES = ("encoder.safetensors", "heads.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -49,24 +40,8 @@ def model(folder: Path) -> Esd:
 
 
 def session(folder: Path, train: dict[str, Any] | None = None, **decode: Any) -> Any:
-    given = {"model": MODEL, **({"adapt": ADAPT} if train is None else train)}
-    return span_metric.load(job(folder, "span-metric", given, decode, tags="spans"))
-
-
-def weights(run: Path) -> list[bytes]:
-    return [(run / "model" / name).read_bytes() for name in FILES]
-
-
-def micro_f1(task: Task, outputs: list[Any]) -> float:
-    reader = spans_format.FORMAT([EntityType(t, t, t) for t in task.types], spans_format.FORMAT.Options())
-    right = found = gold = 0
-    for text, output in zip(task.query, outputs, strict=True):
-        parsed = reader.parse(text.words, output)
-        assert not parsed.dropped
-        assert all(a.end <= b.start for a, b in zip(parsed.entities, parsed.entities[1:], strict=False))
-        right += len(set(parsed.entities) & set(text.entities))
-        found, gold = found + len(parsed.entities), gold + len(text.entities)
-    return 2 * right / (found + gold) if found + gold else 0.0
+    given = {"model": MODEL, "adapt": ADAPT} if train is None else {"model": MODEL, "adapt": None, **train}
+    return open_session(folder, **given, **decode)
 
 
 @pytest.mark.parametrize(("length", "longest"), [(0, 3), (1, 3), (3, 3), (7, 3), (5, 1), (4, 9)])
@@ -238,7 +213,7 @@ def test_gold_of_the_query_is_not_looked_at(folder: Path, tmp_path: Path) -> Non
     opened = session(folder)
     opened.fit(TASK, fit(tmp_path))
     bare = tuple(Sentence(s.id, s.words) for s in SUPPORT)
-    other = tuple(Sentence(s.id, s.words, (Entity(1, 2, "loc"),)) for s in SUPPORT)
+    other = tuple(Sentence(s.id, s.words, (Entity(0, 1, "loc"),)) for s in SUPPORT)
     answers = [list(opened.decode(Task(1, TYPES, SUPPORT, q), tmp_path / "model")) for q in (SUPPORT, bare, other)]
     assert answers[0] == answers[1] == answers[2]
 
@@ -282,9 +257,11 @@ def test_what_cannot_be_is_an_error_a_person_can_mend(folder: Path, tmp_path: Pa
     opened.fit(TASK, fit(tmp_path / "d", init=tmp_path / "source" / "model"))
     with pytest.raises(DataError, match="another method"):
         list(opened.decode(TASK, tmp_path / "d" / "model"))
+    with pytest.raises(ConfigError, match="no rule of esd's code"):
+        session(folder, {}, parity="lowered-threshold")
     (tmp_path / "source" / "model" / "heads.safetensors").unlink()
     with pytest.raises(DataError, match="no heads"):
-        session(folder, {**wider, "adapt": ADAPT}).fit(TASK, fit(tmp_path / "e", init=tmp_path / "source" / "model"))
+        list(session(folder).decode(TASK, tmp_path / "source" / "model"))
 
 
 def test_a_draw_does_not_depend_on_the_draws_before_it(folder: Path, tmp_path: Path) -> None:
@@ -333,8 +310,8 @@ def test_episodes_teach_what_a_trigger_word_means(tmp_path: Path) -> None:
     known, asked = trigger_corpus("train", 80, 1), trigger_corpus("test", 60, 2)
     backbone = build(tmp_path / "bert", [w for s in (*known, *asked) for w in s.words])
     task = Task(1, tuple("abcd"), known, asked)
-    adapt = {**ADAPT, "episodes": 300, "batch_size": 1, "lr": 1e-3, "heads": 3.0}
-    adapt["shape"] = {"ways": 3, "shots": 2, "query": 2}
+    shape = {"ways": 3, "shots": 2, "query": 2}
+    adapt = {"episodes": 300, "batch_size": 1, "lr": 1e-3, "heads": 3.0, "shape": shape}
     source = {"model": {"name": "esd", "longest": 3, "width": 32, "token_dropout": 0.1}, "adapt": adapt}
     session(backbone, source).fit(task, fit(tmp_path / "source"))
     target = Task(1, task.types, known[:12], asked)
