@@ -122,6 +122,7 @@ class Registry:
         self.root = root
         self._specs: dict[tuple[str, str], Spec] = {}
         self._names: dict[str, tuple[str, ...]] = {}
+        self._lineages: dict[tuple[str, str], tuple[str, ...]] = {}
 
     def names(self, kind: str) -> tuple[str, ...]:
         """Return the registered names of a kind (``datasets``, ``methods``, ...), sorted."""
@@ -157,6 +158,14 @@ class Registry:
         found = self._specs[key]
         assert isinstance(found, spec)
         return found
+
+    def lineage(self, kind: str, name: str) -> tuple[str, ...]:
+        """Return a registered name and what its file extends, the nearest first."""
+        key = (kind, name)
+        if key not in self._lineages:
+            parent = read_yaml(self.root / kind / f"{name}.yaml").get("extends")
+            self._lineages[key] = (name, *(self.lineage(kind, str(parent)) if parent else ()))
+        return self._lineages[key]
 
     def _extended(self, path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         """Read ``path`` and lay it over the file that its ``extends`` names (``_base`` files are allowed)."""

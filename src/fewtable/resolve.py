@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -55,7 +55,7 @@ def resolve(registry: Registry, user: UserConfig, run: Run) -> Method:
     where = str(registry.root / "methods" / f"{run.method}.yaml")
     value: dict[str, Any] = {"train": spec.train, "decode": spec.decode, "format": spec.format}
     for when in spec.when:
-        if _holds(when, run):
+        if _holds(when, run, registry.lineage("settings", run.setting)):
             value = _lay(value, when.set, f"{where}:when")
     override = user.overrides.get(run.method, {})
     place = {section: f"{where}:{section}" for section in value}
@@ -113,14 +113,11 @@ def _init(registry: Registry, run: Run, init: InitSpec, where: str) -> Run:
     return Run(dataset, setting, init.method or run.method, run.backbone)
 
 
-def _holds(when: When, run: Run) -> bool:
+def _holds(when: When, run: Run, settings: Sequence[str]) -> bool:
+    """Say whether a ``when`` is about a run; ``settings`` are the run's own and those that it extends."""
     return all(
-        not names or name in names
-        for names, name in (
-            (when.dataset, run.dataset),
-            (when.setting, run.setting),
-            (when.backbone, run.backbone),
-        )
+        not names or not set(names).isdisjoint(own)
+        for names, own in ((when.dataset, [run.dataset]), (when.setting, settings), (when.backbone, [run.backbone]))
     )
 
 

@@ -268,6 +268,7 @@ class When(Spec):
 
     dataset: tuple[Name, ...] = ()
     setting: tuple[Name, ...] = ()
+    """Settings; it holds in those too that extend them, such as the same with fewer draws."""
     backbone: tuple[Name, ...] = ()
     set: dict[str, Any]
 

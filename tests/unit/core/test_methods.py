@@ -65,3 +65,21 @@ def test_rates_follow_the_backbone_on_few_shots_and_the_paper_on_full_data(regis
         ("t5-base", "full"): 5e-5,
     }
     assert train(registry, "lc-bert", "bert-large-cased", "10-shot")["lr"] == 2e-5
+
+
+def test_what_holds_in_a_setting_holds_in_those_that_extend_it(registry: Registry, tmp_path: Path) -> None:
+    assert registry.lineage("settings", "5-way-1-shot-official-50") == (
+        "5-way-1-shot-official-50",
+        "5-way-1-shot-official",
+    )
+    for kind in ("settings", "datasets", "backbones"):
+        (tmp_path / kind).symlink_to(registry.root / kind)
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods/few.yaml").write_text(
+        "title: Few\nfamily: token-metric\nformat: {name: io}\ntrain: {head: nearest, window: 64}\nwhen:\n"
+        "  - {setting: [5-way-1-shot], set: {train: {window: 32}}}\n"
+        "  - {setting: [5-way-1-shot-20], set: {train: {window: 16}}}\n"
+    )
+    own = Registry(tmp_path)
+    windows = {"5-way-1-shot": 32, "5-way-1-shot-50": 32, "5-way-1-shot-20": 16, "5-way-5-shot": 64}
+    assert {name: train(own, "few", "minilm", name)["window"] for name in windows} == windows
