@@ -15,6 +15,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from fewtable.decoding.transitions import viterbi
 
+Chain = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Scores of starting, following (from, to) and ending."""
+
 
 class Crf(torch.nn.Module):
     """Scores of starting, following and ending tags, all 0 at first.
@@ -36,13 +39,9 @@ class Crf(torch.nn.Module):
         """From, to."""
         self._rate = rate
 
-    def scores(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return start, table and end: the parameters times the rate.
-
-        AdamW's steps don't depend on the size of a gradient, so a parameter that counts ``rate`` times learns that
-        much faster. Its gradient is left as it is, so that clipping weighs all weights alike.
-        """
-        start, table, end = (p + (self._rate - 1) * p.detach() for p in (self.start, self.table, self.end))
+    def scores(self) -> Chain:
+        """Return start, table and end: the parameters times the rate."""
+        start, table, end = (quick(p, self._rate) for p in (self.start, self.table, self.end))
         return start, table, end
 
     def loss(self, emissions: Sequence[torch.Tensor], gold: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -52,23 +51,48 @@ class Crf(torch.nn.Module):
             emissions: (words, tags) of each sentence, at least one word.
             gold: tag indices (words) of each sentence.
         """
-        start, table, end = self.scores()
-        lengths = torch.tensor([len(e) for e in emissions], device=start.device)
-        padded, tags = pad_sequence(list(emissions), batch_first=True), pad_sequence(list(gold), batch_first=True)
-        real = torch.arange(padded.shape[1], device=start.device) < lengths[:, None]
-        rows = torch.arange(len(lengths), device=start.device)
-        score = start[tags[:, 0]] + (padded.gather(2, tags[:, :, None])[:, :, 0] * real).sum(1)
-        score = score + (table[tags[:, :-1], tags[:, 1:]] * real[:, 1:]).sum(1) + end[tags[rows, lengths - 1]]
-        every = start + padded[:, 0]
-        for position in range(1, padded.shape[1]):
-            moved = (every[:, :, None] + table).logsumexp(1) + padded[:, position]
-            every = torch.where(real[:, position, None], moved, every)
-        return ((every + end).logsumexp(1) - score).sum()
+        return chain_loss(self.scores(), emissions, gold)
 
     @torch.inference_mode()
     def best(self, emissions: Sequence[torch.Tensor]) -> list[list[int]]:
         """Return the best tag indices of each sentence; sentences without words have none."""
-        start, table, end = (s.double().cpu().numpy() for s in self.scores())
-        chain = [e.double().cpu().numpy() for e in emissions]
-        chain = [np.concatenate([e[:-1], e[-1:] + end]) for e in chain]
-        return viterbi(chain, start, table)
+        return best_paths(self.scores(), emissions)
+
+
+def quick(parameter: torch.Tensor, rate: float) -> torch.Tensor:
+    """Return ``rate`` times the parameter, with the gradient of the parameter itself.
+
+    AdamW's steps don't depend on the size of a gradient, so a parameter that counts ``rate`` times learns that much
+    faster. Its gradient is left as it is, so that clipping weighs all weights alike.
+    """
+    return parameter + (rate - 1) * parameter.detach()
+
+
+def chain_loss(scores: Chain, emissions: Sequence[torch.Tensor], gold: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the sum over sentences of the negative log-likelihood of their gold tags, in nats.
+
+    Args:
+        scores: of starting (tags), following (tags, tags; from, to) and ending (tags).
+        emissions: (words, tags) of each sentence, at least one word.
+        gold: tag indices (words) of each sentence.
+    """
+    start, table, end = scores
+    lengths = torch.tensor([len(e) for e in emissions], device=start.device)
+    padded, tags = pad_sequence(list(emissions), batch_first=True), pad_sequence(list(gold), batch_first=True)
+    real = torch.arange(padded.shape[1], device=start.device) < lengths[:, None]
+    rows = torch.arange(len(lengths), device=start.device)
+    score = start[tags[:, 0]] + (padded.gather(2, tags[:, :, None])[:, :, 0] * real).sum(1)
+    score = score + (table[tags[:, :-1], tags[:, 1:]] * real[:, 1:]).sum(1) + end[tags[rows, lengths - 1]]
+    every = start + padded[:, 0]
+    for position in range(1, padded.shape[1]):
+        moved = (every[:, :, None] + table).logsumexp(1) + padded[:, position]
+        every = torch.where(real[:, position, None], moved, every)
+    return ((every + end).logsumexp(1) - score).sum()
+
+
+def best_paths(scores: Chain, emissions: Sequence[torch.Tensor]) -> list[list[int]]:
+    """Return the best tag indices of each sentence under ``scores``; sentences without words have none."""
+    start, table, end = (s.double().cpu().numpy() for s in scores)
+    chain = [e.double().cpu().numpy() for e in emissions]
+    chain = [np.concatenate([e[:-1], e[-1:] + end]) for e in chain]
+    return viterbi(chain, start, table)

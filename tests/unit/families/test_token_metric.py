@@ -17,7 +17,7 @@ from fewtable.errors import ConfigError
 from fewtable.families import tagger, token_metric
 from fewtable.training.encoder import Encoder
 from fewtable.training.episode import Episode
-from fewtable.training.metric import EpisodeLoss, logits, word_classes
+from fewtable.training.metric import Distance, EpisodeLoss, logits, word_classes
 
 SUPPORT = (
     sentence(0, "anna saw new york", (0, 1, "per"), (2, 4, "loc")),
@@ -77,9 +77,9 @@ def test_transitions_come_from_where_the_method_says(folder: Path, tmp_path: Pat
         ("source", Counts((0, 1), (0, 0), (1, 1, 0))),
     ):
         session = token_metric.load(job(folder, "token-metric", {**NEAREST, "transitions": place}))
-        session.fit(task, fit(tmp_path / place, init=init))
-        assert read_counts(tmp_path / place / "model") == expected
-        left, right = (load_file(d / "encoder.safetensors") for d in (init, tmp_path / place / "model"))
+        session.fit(task, fit(tmp_path / f"from-{place}", init=init))
+        assert read_counts(tmp_path / f"from-{place}" / "model") == expected
+        left, right = (load_file(d / "encoder.safetensors") for d in (init, tmp_path / f"from-{place}" / "model"))
         assert all(torch.equal(left[k], right[k]) for k in left)
     with pytest.raises(ConfigError, match="starts from none"):
         session.fit(task, fit(tmp_path / "none"))
@@ -98,7 +98,7 @@ def test_an_empty_support_is_an_error_a_person_can_mend(folder: Path, tmp_path: 
 @pytest.mark.parametrize("head", ["prototype", "nearest"])
 def test_leave_one_out_asks_each_sentence_of_the_others(folder: Path, head: Any) -> None:
     encoder = Encoder(folder, "float32")
-    loss = EpisodeLoss(encoder, head, normalise=True, dropout=0.0)
+    loss = EpisodeLoss(encoder, Distance(head), normalise=True, dropout=0.0)
     one_per_sentence = [loss(Episode(TYPES, (*SUPPORT[:i], *SUPPORT[i + 1 :]), (SUPPORT[i],))) for i in range(3)]
     total, words = loss(Episode(TYPES, SUPPORT))
     assert words == sum(n for _, n in one_per_sentence) == 10
@@ -106,7 +106,7 @@ def test_leave_one_out_asks_each_sentence_of_the_others(folder: Path, head: Any)
 
 
 def test_words_whose_class_has_no_support_do_not_count(folder: Path) -> None:
-    loss = EpisodeLoss(Encoder(folder, "float32"), "prototype", normalise=True, dropout=0.0)
+    loss = EpisodeLoss(Encoder(folder, "float32"), Distance("prototype"), normalise=True, dropout=0.0)
     total, words = loss(Episode(TYPES, (SUPPORT[1],), (SUPPORT[2],)))
     assert words == 2  # "saw" and "there"; per has no support
     assert torch.isfinite(total)
