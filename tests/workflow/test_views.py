@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 
@@ -48,3 +50,12 @@ def test_they_are_shown_and_a_misspelt_one_is_said(project: Project) -> None:
     assert "cells:" in project.cli("show", "table", "toy/cases").stdout
     done = project.run("-n", "results/toy/point.svg", check=False)
     assert done.returncode and "did you mean 'toy/points'?" in done.stdout + done.stderr
+
+
+def test_the_papers_figures_plan_large_and_small(project: Project) -> None:
+    for small in ("", "-small"):
+        targets = [f"results/obp-llm/figure{n}{small}.{form}" for n, form in ((4, "png"), (5, "svg"), (6, "html"))]
+        done = project.run("-n", *targets, "--quiet", "rules")
+        planned = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.MULTILINE))
+        assert (planned["look"], planned["view"], planned["cases"]) == ("2", "2", "1")
+    assert planned["train"] == "4", "the source run, and one job for each of three methods"
