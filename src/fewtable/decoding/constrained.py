@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fewtable.errors import ConfigError
 
-Allowed = Callable[[Sequence[int]], Sequence[int]]
-"""The tokens that may follow an answer so far, one at least."""
+Tokens = NDArray[np.int64]
+Allowed = Callable[[Sequence[int]], Tokens]
+"""The tokens that may follow an answer so far, one at least. It is called with an answer as it grows."""
 SPELLED = (*range(0x20, 0xC0), *range(0xC2, 0xF5))
 """The bytes of printable UTF-8."""
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
@@ -53,15 +58,12 @@ class Vocabulary:
     def __init__(self, tokenizer: Any) -> None:
         plain = _plain_bytes(tokenizer)
         added = set(tokenizer.get_added_vocab().values())
-        self.spelled: dict[int, bytes] = {
-            token: plain(text) for text, token in sorted(tokenizer.get_vocab().items()) if token not in added
-        }
         self.root = _Node()
-        for token, spelled in self.spelled.items():
-            node = self.root
-            for byte in spelled:
-                node = node.children.setdefault(byte, _Node())
-            if spelled:
+        for text, token in tokenizer.get_vocab().items():
+            if token not in added and (spelled := plain(text)):
+                node = self.root
+                for byte in spelled:
+                    node = node.children.get(byte) or node.children.setdefault(byte, _Node())
                 node.tokens.append(token)
         if lost := [b for b in SPELLED if b not in self.root.children or not self.root.children[b].tokens]:
             raise ConfigError(
@@ -70,30 +72,94 @@ class Vocabulary:
                 fix="take a backbone whose tokenizer falls back on bytes, or leave the option out",
             )
 
-    def constraint(self, language: Language, stop: int, limit: int) -> Allowed:
-        """Return what keeps one answer of at most ``limit`` tokens in a language; ``stop`` ends it."""
-        states: list[Hashable] = [language.start]
 
-        def allowed(answer: Sequence[int]) -> list[int]:
-            for token in answer[len(states) - 1 :]:
-                state = states[-1]
-                for byte in self.spelled[token]:
-                    state = language.following(state)[byte]
-                states.append(state)
-            state = states[len(answer)]
-            ends = [] if language.shortest(state) else [stop]
-            return ends + list(_walk(self.root, state, language, limit - len(answer) - 1))
+_KNOWN: WeakKeyDictionary[Any, Vocabulary] = WeakKeyDictionary()
+
+
+def vocabulary(tokenizer: Any) -> Vocabulary:
+    """Return a tokenizer's vocabulary, made once."""
+    if tokenizer not in _KNOWN:
+        _KNOWN[tokenizer] = Vocabulary(tokenizer)
+    return _KNOWN[tokenizer]
+
+
+def among(tokens: Sequence[int]) -> Allowed:
+    """Return what lets an answer be of some tokens alone, in any order: nothing keeps it whole."""
+    offered = np.array(tokens, np.int64)
+    return lambda answer: offered
+
+
+class Paths:
+    """The answers of a language, spelled by a vocabulary and ended by the token ``stop``.
+
+    What is found is kept for all answers that take the same ways.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, language: Language, stop: int) -> None:
+        self._language = language
+        self._stop = stop
+        self._root = vocabulary.root
+        self._known: dict[Hashable, _Offer] = {}
+
+    def constraint(self, limit: int) -> Allowed:
+        """Return what keeps one answer of at most ``limit`` tokens in the language.
+
+        Raises:
+            ConfigError: the shortest answer may take more tokens.
+        """
+        state, read = self._language.start, 0
+        if self._language.shortest(state) > limit:
+            raise ConfigError(
+                f"{limit} tokens may not be enough for the shortest answer",
+                where="decode.max_new_tokens",
+                fix=f"set it to {self._language.shortest(state)} at least",
+            )
+
+        def allowed(answer: Sequence[int]) -> Tokens:
+            nonlocal state, read
+            for token in answer[read:]:
+                state = self._offer(state).after[token]
+            read = len(answer)
+            offer, left = self._offer(state), limit - read - 1
+            return offer.tokens if left >= offer.most else offer.tokens[offer.ends <= left]
 
         return allowed
 
+    def _offer(self, state: Hashable) -> _Offer:
+        found = self._known.get(state)
+        if found is None:
+            after: dict[int, Hashable] = {}
+            _walk(self._root, state, self._language, after)
+            ends = {token: self._language.shortest(one) for token, one in after.items()}
+            if not self._language.shortest(state):
+                ends[self._stop] = 0
+            tokens = np.array(sorted(ends), np.int64)
+            found = _Offer(after, tokens, np.array([ends[t] for t in sorted(ends)], np.int64), max(ends.values()))
+            self._known[state] = found
+        return found
 
-def _walk(node: _Node, state: Hashable, language: Language, left: int) -> Iterator[int]:
-    """Yield the tokens below a node after which the shortest end takes at most ``left`` tokens of one byte."""
+
+class _Offer(NamedTuple):
+    """The tokens that may follow in a state, were there no limit."""
+
+    after: dict[int, Hashable]
+    """Token -> the state after it."""
+    tokens: Tokens
+    """Rising, so that equal scores are told apart as among all tokens."""
+    ends: Tokens
+    """Fewest bytes from after each token to the end."""
+    most: int
+    """The largest of them."""
+
+
+def _walk(node: _Node, state: Hashable, language: Language, found: dict[int, Hashable]) -> None:
+    """Put the tokens below a node, and the state after each, into ``found``."""
     for byte, after in language.following(state).items():
         if child := node.children.get(byte):
-            if language.shortest(after) <= left:
-                yield from child.tokens
-            yield from _walk(child, after, language, left)
+            for token in child.tokens:
+                found[token] = after
+            if child.children:
+                _walk(child, after, language, found)
 
 
 def _plain_bytes(tokenizer: Any) -> Callable[[str], bytes]:

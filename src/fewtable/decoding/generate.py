@@ -45,7 +45,12 @@ def pad(rows: Sequence[Sequence[int]], value: int, *, left: bool) -> tuple[torch
 
 
 def generate(
-    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], options: Generation, stop: Sequence[int]
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    options: Generation,
+    stop: Sequence[int],
+    offered: Sequence[Sequence[int]] | None = None,
 ) -> list[str]:
     """Return the model's answers, special tokens left out and all else untouched.
 
@@ -56,9 +61,10 @@ def generate(
         prompts: token ids, one list a prompt.
         options: layout and search.
         stop: ids of the tokens that end an answer.
+        offered: for each prompt the only tokens that its answer may have, ``stop`` among them.
     """
     import torch
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, LogitsProcessorList
 
     whole = bool(model.config.is_encoder_decoder)
     filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop[0]
@@ -73,12 +79,33 @@ def generate(
     answers = [""] * len(prompts)
     for batch in layout([len(p) for p in prompts], options.batch_size):
         ids, mask = pad([prompts[i] for i in batch], filler, left=not whole)
+        held = LogitsProcessorList([_only([offered[i] for i in batch])] if offered else [])
         with torch.inference_mode():
             written = model.generate(
-                input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=settings
+                input_ids=ids.to(model.device),
+                attention_mask=mask.to(model.device),
+                generation_config=settings,
+                logits_processor=held,
             )
         new = written if whole else written[:, ids.shape[1] :]
         texts = tokenizer.batch_decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         for index, text in zip(batch, texts, strict=True):
             answers[index] = text
     return answers
+
+
+def _only(offered: Sequence[Sequence[int]]) -> Any:
+    """Return a logits processor that lets each prompt of a batch, in all of its beams, have some tokens alone."""
+    import torch
+
+    kept: list[torch.Tensor] = []
+
+    def process(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if not kept:
+            mask = scores.new_full((len(offered), scores.shape[1]), -torch.inf)
+            for row, tokens in zip(mask, offered, strict=True):
+                row[torch.tensor(tokens, device=mask.device)] = 0
+            kept.append(mask.repeat_interleave(len(scores) // len(offered), 0))
+        return scores + kept[0]
+
+    return process

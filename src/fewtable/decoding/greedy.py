@@ -6,9 +6,10 @@ repeated for each query, and the rest of the queries follows with positions of i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import DynamicCache
 
@@ -34,7 +35,7 @@ def answer(
     limit: int,
     stop: int,
     empty: Ids = (),
-    allowed: Sequence[Sequence[Allowed]] = (),
+    allowed: Callable[[int], Sequence[Allowed]] | None = None,
 ) -> list[list[list[int]]]:
     """Return the greedy answers of a decoder-only model, token ids without the end token.
 
@@ -45,14 +46,14 @@ def answer(
         limit: most tokens of an answer.
         stop: id of the token that ends an answer.
         empty: tokens of an answer that is complete by itself: the end token after it is not waited for.
-        allowed: what constrains the answer to each prompt, grouped as they are; left empty where nothing does.
+        allowed: number of a group -> what constrains the answer to each of its prompts, made when they are answered.
     """
     found: list[list[list[int]]] = [[[] for _ in group] for group in groups]
     # (group, first, last): no part is larger than a batch.
     parts = [(g, i, min(i + size, len(p))) for g, p in enumerate(groups) for i in range(0, len(p), size)]
     for batch in _batches(groups, parts, size):
         rows = [groups[g][first:last] for g, first, last in batch]
-        kept = [one for g, first, last in batch for one in allowed[g][first:last]] if allowed else []
+        kept = [one for g, first, last in batch for one in allowed(g)[first:last]] if allowed else []
         answers = iter(_Batch(model, rows, limit, stop, tuple(empty), kept).run())
         for g, first, last in batch:
             found[g][first:last] = [next(answers) for _ in range(last - first)]
@@ -127,7 +128,12 @@ class _Batch:
             best: list[int] = scores.argmax(-1).tolist()
             return best
         offered = [self._allowed[row](answer) for row, answer in zip(going, answers, strict=True)]
-        return [tokens[int(own[list(tokens)].argmax())] for tokens, own in zip(offered, scores, strict=True)]
+        tokens = np.empty((len(offered), max(map(len, offered))), np.int64)
+        for line, own in zip(tokens, offered, strict=True):
+            line[: len(own)], line[len(own) :] = own, own[0]  # what is offered twice wins no more often
+        choice = torch.from_numpy(tokens).to(scores.device)
+        best = choice.gather(1, scores.gather(1, choice).argmax(1, keepdim=True))[:, 0].tolist()
+        return best
 
     def _read(self) -> tuple[DynamicCache, torch.Tensor, torch.Tensor]:
         """Return cache, mask and the scores of the answers' first tokens."""

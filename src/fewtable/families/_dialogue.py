@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from fewtable.corpus import Sentence
 from fewtable.decoding.generate import Generation, generate
 from fewtable.errors import ConfigError
 from fewtable.families._text import cut
+from fewtable.formats._surfaces import mentions
 from fewtable.formats.base import Example, Format, Marks, Place, Turn
 from fewtable.formats.dialogue import Part, Template, parts, turns
 
 if TYPE_CHECKING:
+    from fewtable.decoding.constrained import Allowed
     from fewtable.training.sft import Places, Row
 
 log = logging.getLogger(__name__)
@@ -24,8 +27,9 @@ Prompts = Sequence[tuple[int, ...]]
 class Answering(Generation):
     """How a decoder-only model answers."""
 
-    copied: bool = False
-    """Hold answers to JSON lists of strings copied from the sentence: none is unparsed, none unmatched."""
+    copied: bool | Literal["bag"] = False
+    """Hold answers to strings copied from the sentence, in a JSON list or in brackets: none is unparsed or unmatched.
+    ``bag``: to the tokens of the sentence's words and of brackets, in any order (BANER)."""
 
 
 class _Encoded(NamedTuple):
@@ -86,18 +90,12 @@ class Dialogue:
         """Return a model's answers to the prompts of each sentence, each with the lead that it was given.
 
         Raises:
-            ConfigError: copied answers are asked for, and the format has none or there are several beams.
+            ConfigError: copied answers are asked for, and format, search or engine cannot be held to any.
         """
-        from fewtable.decoding.constrained import CopiedList, Vocabulary
         from fewtable.decoding.greedy import answer
         from fewtable.decoding.vllm import VllmEngine
 
-        if options.copied and (form.copies != "list" or options.beams > 1):
-            raise ConfigError(
-                "answers are held to the sentence where they are JSON lists, by greedy decoding alone",
-                where="decode.copied",
-                fix="leave it out, or take format uniner (query: type) and beams: 1",
-            )
+        _check_held(form, options)
         if isinstance(model, VllmEngine) and (options.copied or options.beams > 1):
             raise ConfigError(
                 "vLLM answers greedily and freely",
@@ -107,18 +105,53 @@ class Dialogue:
         if isinstance(model, VllmEngine):
             return self._texts(model.answer(groups, options.max_new_tokens, self.end), form.lead)
         if options.beams > 1:
-            flat = [prompt for group in groups for prompt in group]
-            written = iter(generate(model, self._tokenizer, flat, options, (self.end,)))
+            flat = [(prompt, number) for number, group in enumerate(groups) for prompt in group]
+            bags = [self._bag(form, s) for s in sentences] if options.copied else None
+            offered = [bags[number] for _, number in flat] if bags else None
+            prompts = [prompt for prompt, _ in flat]
+            written = iter(generate(model, self._tokenizer, prompts, options, (self.end,), offered))
             return [[form.lead + next(written) for _ in group] for group in groups]
         ends = self.empty(form.empty) if form.empty else ()
-        allowed = []
-        if options.copied:
-            vocabulary, lead = Vocabulary(self._tokenizer), "" if self._template == "chat" else " "
-            for prompts, sentence in zip(groups, sentences, strict=True):
-                language = CopiedList(sentence.words, sentence.glued, lead)
-                allowed.append([vocabulary.constraint(language, self.end, options.max_new_tokens) for _ in prompts])
-        made = answer(model, groups, options.batch_size, options.max_new_tokens, self.end, ends, allowed)
+        held = self._held(groups, form, options, sentences) if options.copied else None
+        made = answer(model, groups, options.batch_size, options.max_new_tokens, self.end, ends, held)
         return self._texts(made, form.lead)
+
+    def _held(
+        self, groups: Sequence[Prompts], form: Format, options: Answering, sentences: Sequence[Sentence]
+    ) -> Callable[[int], Sequence[Allowed]]:
+        """Return number of a sentence -> what holds the answers to its prompts; only the latest sentences' is kept."""
+        from fewtable.decoding.constrained import CopiedList, Language, Paths, among, vocabulary
+        from fewtable.decoding.copied_spans import CopiedSpans
+
+        @lru_cache(maxsize=options.batch_size)
+        def paths(number: int) -> Paths:
+            sentence = sentences[number]
+            made: Language
+            if form.copies == "brackets":
+                words = sentence.words
+                made = CopiedSpans(words, sentence.glued, form.close, lambda text: len(mentions(words, text)))
+            else:
+                lead = " " if self._template in ("plain", "ie-as-qa", "vicuna") else ""
+                made = CopiedList(sentence.words, sentence.glued, lead)
+            return Paths(vocabulary(self._tokenizer), made, self.end)
+
+        def held(number: int) -> Sequence[Allowed]:
+            if options.copied == "bag":
+                return [among(self._bag(form, sentences[number]))] * len(groups[number])
+            own = paths(number)
+            return [own.constraint(options.max_new_tokens) for _ in groups[number]]
+
+        return held
+
+    def _bag(self, form: Format, sentence: Sentence) -> list[int]:
+        """Return the tokens of a sentence's words, each with a space before it and without, of brackets, and the end.
+
+        Followed: BANER's ``myinference.py`` (methods/18).
+        """
+        words = [lead + word for word in sentence.words for lead in ("", " ")]
+        texts = [*words, " <<<", "<<<", " >>>", ">>>", *([form.close] if form.close else [])]
+        found = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return sorted({self.end, *(token for ids in found for token in ids)})
 
     def _texts(self, groups: Sequence[Sequence[Sequence[int]]], lead: str) -> list[list[str]]:
         """Return answers as text, what was given of them with the rest."""
@@ -217,6 +250,18 @@ class Dialogue:
     def _templated(self, messages: Sequence[dict[str, str]], *, answered: bool) -> str:
         text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=not answered)
         return text
+
+
+def _check_held(form: Format, options: Answering) -> None:
+    """Raise ConfigError where answers cannot be held to what ``options`` say."""
+    if options.copied == "bag" and form.copies != "brackets":
+        raise ConfigError("a bag is of brackets and words", where="decode.copied", fix="take format brackets")
+    if options.copied is True and (not form.copies or options.beams > 1):
+        raise ConfigError(
+            "answers are held to the sentence where they are JSON lists or in brackets, by greedy decoding alone",
+            where="decode.copied",
+            fix="leave it out, or take format uniner (query: type) or brackets, and beams: 1",
+        )
 
 
 def _places(marks: Marks, shift: int, offsets: Sequence[tuple[int, int]]) -> Places | None:

@@ -15,10 +15,10 @@ Span = tuple[int, int]
 def occurrences(words: Sequence[str], surface: str) -> list[Span]:
     """Return the spans of words that spell ``surface``, from left to right.
 
-    Words are compared whole, in the first of three ways that finds any: exactly; without case; by what T5 can
-    write (methods/01: no braces, angle brackets, tilde, caret, backslash or backtick; nothing beyond Latin
-    letters; squeezed spaces). The third compares what is left of both sides without spaces: it needs no
-    tokenizer, and spans still begin and end at words.
+    Words are compared whole, in the first of four ways that finds any: exactly; without case; without spaces, as raw
+    text may have none between words; by what T5 can write (methods/01: no braces, angle brackets, tilde, caret,
+    backslash or backtick; nothing beyond Latin letters; squeezed spaces). The last compares what is left of both sides
+    without spaces: it needs no tokenizer, and spans still begin and end at words.
     """
     for form, joint in _FORMS:
         if found := list(_spelled([form(w) for w in words], form(surface), joint)):
@@ -31,7 +31,16 @@ def _survives(text: str) -> str:
     return "".join(c for c in normal if c not in "{}<>~^\\`" and ord(c) < 0x250 and not c.isspace())
 
 
-_FORMS: tuple[tuple[Callable[[str], str], str], ...] = ((str, " "), (str.casefold, " "), (_survives, ""))
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
+
+
+_FORMS: tuple[tuple[Callable[[str], str], str], ...] = (
+    (str, " "),
+    (str.casefold, " "),
+    (_squeezed, ""),
+    (_survives, ""),
+)
 
 
 def _spelled(words: Sequence[str], surface: str, joint: str) -> Iterator[Span]:
@@ -46,6 +55,15 @@ def _spelled(words: Sequence[str], surface: str, joint: str) -> Iterator[Span]:
                 break
             if not surface.startswith(built):
                 break
+
+
+def mentions(words: Sequence[str], surface: str) -> list[Span]:
+    """Return the spans that mentions of a string take, one after the other: its occurrences without overlap."""
+    spans: list[Span] = []
+    for span in occurrences(words, surface):
+        if not spans or span[0] >= spans[-1][1]:
+            spans.append(span)
+    return spans
 
 
 class Reading:
@@ -64,10 +82,7 @@ class Reading:
     def name(self, kind: str, surface: str) -> None:
         """Take the next occurrence of a string as an entity of a type; without one it is unmatched or surplus."""
         text = " ".join(surface.split())
-        spans: list[Span] = []
-        for span in occurrences(self._words, text):
-            if not spans or span[0] >= spans[-1][1]:
-                spans.append(span)
+        spans = mentions(self._words, text)
         place = self._named[kind, text]
         self._named[kind, text] += 1
         if place < len(spans):

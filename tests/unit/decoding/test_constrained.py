@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from fewtable.corpus import Sentence
-from fewtable.decoding.constrained import CopiedList, Vocabulary
+from fewtable.decoding.constrained import CopiedList, Paths, Vocabulary
 from fewtable.decoding.greedy import answer
 from fewtable.errors import ConfigError
 from fewtable.random_tokenizers import byte_tokenizer
@@ -69,8 +69,9 @@ def test_any_model_writes_a_whole_list_of_the_sentences_words(
     made, tokenizer = sentence(words, glued), TOKENIZERS[name]
     prompts = [[data.draw(st.integers(5, 80)) for _ in range(3)] for _ in range(3)]
     stop = tokenizer.eos_token_id
-    allowed = [VOCABULARIES[name].constraint(CopiedList(made.words, made.glued, lead), stop, limit) for _ in prompts]
-    for ids in answer(tiny[name], [prompts], 2, limit, stop, (), [allowed])[0]:
+    paths = Paths(VOCABULARIES[name], CopiedList(made.words, made.glued, lead), stop)
+    allowed = [paths.constraint(limit) for _ in prompts]
+    for ids in answer(tiny[name], [prompts], 2, limit, stop, (), [allowed].__getitem__)[0]:
         text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         assert len(ids) <= limit and text.startswith(f"{lead}[")
         assert set(json.loads(text)) <= surfaces(made)
@@ -96,15 +97,15 @@ def test_the_way_to_the_end_is_as_long_as_said_and_every_list_can_be_written(
 
 def test_tokens_across_borders_are_offered_and_no_others() -> None:
     tokenizer, made = TOKENIZERS["fallback"], Sentence("x-0", ("ab", "é"))
-    allowed = VOCABULARIES["fallback"].constraint(CopiedList(made.words, made.glued, " "), tokenizer.eos_token_id, 99)
+    paths = Paths(VOCABULARIES["fallback"], CopiedList(made.words, made.glued, " "), tokenizer.eos_token_id)
+    allowed = paths.constraint(99)
     ids = tokenizer.get_vocab()
 
     def offered(*tokens: str) -> set[str]:
-        return {tokenizer.convert_ids_to_tokens(i) for i in allowed([ids[t] for t in tokens])}
+        return set(tokenizer.convert_ids_to_tokens(allowed([ids[t] for t in tokens]).tolist()))
 
     # Of the byte tokens those that the texts begin with: a space, b, c3 of é.
     assert offered() == {"\u2581", "\u2581[", "\u2581[]", "<0x20>"}
-    allowed = VOCABULARIES["fallback"].constraint(CopiedList(made.words, made.glued, " "), tokenizer.eos_token_id, 99)
     assert offered("\u2581[") == {'"', "]", "<0x22>", "<0x5D>"}
     assert offered("\u2581[", '"') == {"a", "ab", "é", "<0x61>", "<0xC3>"}
     assert offered("\u2581[", '"', "a") == {"b", 'b"', "<0x62>"}
@@ -117,3 +118,10 @@ def test_a_tokenizer_that_cannot_spell_is_refused() -> None:
     inner.decoder = decoders.Fuse()
     with pytest.raises(ConfigError, match="no token"):
         Vocabulary(PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>"))
+
+
+def test_a_limit_below_the_shortest_answer_is_refused() -> None:
+    paths = Paths(VOCABULARIES["bytes"], CopiedList(("a",), (), " "), 1)
+    assert paths.constraint(3)([]).tolist() == [TOKENIZERS["bytes"].get_vocab()["Ġ"]]
+    with pytest.raises(ConfigError, match="shortest answer"):
+        paths.constraint(2)
