@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import chain, product
 from typing import Annotated, Any, Literal
 
@@ -80,6 +80,16 @@ class AverageSpec(Spec):
     title: str
     group: str = ""
     columns: Annotated[tuple[Name, ...], Field(min_length=1)]
+    over: tuple[Name, ...] = ()
+    """Those of the columns that it is taken over where not all can be had; the plan fills it in."""
+
+    def among(self, known: Collection[str]) -> AverageSpec:
+        """Return the average over those of its columns that are among ``known``: itself where all or none are."""
+        over = tuple(column for column in self.columns if column in known)
+        if len(over) in (0, len(self.columns)):
+            return self
+        title = f"{self.title} ({len(over)} of {len(self.columns)})"
+        return self.model_copy(update={"over": over, "title": title})
 
 
 def metric_key(metric: Metric) -> str:

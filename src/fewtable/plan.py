@@ -81,9 +81,15 @@ class Plan(ViewPlan):
     # --- tables, figures, statistics --------------------------------------------------------------
 
     def table(self, name: str) -> TableSpec:
-        """Return a table as it can be made here: a column whose data is missing shows what may stand there instead."""
+        """Return a table as it can be made here.
+
+        A column whose data is missing shows what may stand there instead; an average leaves out what has nothing to show.
+        """
         spec = self.registry.table(name)
-        return spec.model_copy(update={"columns": tuple(map(self._shown, spec.columns))})
+        columns = tuple(map(self._shown, spec.columns))
+        whole = {column.id for column in columns if self._whole(column)} if spec.averages else set()
+        averages = tuple(average.among(whole) for average in spec.averages)
+        return spec.model_copy(update={"columns": columns, "averages": averages})
 
     def _shown(self, column: ColumnSpec) -> ColumnSpec:
         others = (column.showing(other) for other in column.instead)

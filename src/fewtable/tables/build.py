@@ -123,8 +123,11 @@ def _printed(spec: TableSpec, row: RowSpec, column: ColumnSpec | AverageSpec) ->
 
 
 def _average(spec: TableSpec, row: RowSpec, average: AverageSpec, entries: Mapping[tuple[str, str], Entry]) -> Entry:
-    """Return the mean of a row's values in the averaged columns; without a value where one of them has none."""
-    averaged = [entries[row.id, column] for column in average.columns]
+    """Return the mean of a row's values in the averaged columns; without a value where one of them has none.
+
+    A mean over fewer columns than the paper's has no difference to the printed one.
+    """
+    averaged = [entries[row.id, column] for column in average.over or average.columns]
     printed, printed_sd = _printed(spec, row, average)
     gain_printed = spec.printed.gains.get(row.id, {}).get(average.id) if spec.printed else None
     entry = Entry("", "missing", averaged[0].metric, printed=printed, printed_sd=printed_sd, gain_printed=gain_printed)
@@ -133,7 +136,8 @@ def _average(spec: TableSpec, row: RowSpec, average: AverageSpec, entries: Mappi
         return entry
     mean, gains = fmean(means), [one.gain for one in averaged if one.gain is not None]
     gain = fmean(gains) if len(gains) == len(averaged) else None
-    return replace(entry, status="ok", value=Value(mean), delta=None if printed is None else mean - printed, gain=gain)
+    delta = None if printed is None or average.over else mean - printed
+    return replace(entry, status="ok", value=Value(mean), delta=delta, gain=gain)
 
 
 def _gain(value: Value, baseline: CellFile | None, metric: str) -> float | None:

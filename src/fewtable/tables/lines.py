@@ -54,7 +54,12 @@ def lines(spec: TableSpec, cells: Mapping[str, CellFile]) -> tuple[tuple[str, st
         out.append(("Gain", text))
     if spec.averages:
         titles = ", ".join(full_title(average) for average in spec.averages)
-        out.append(("Average", f"{titles}: the mean of the row's values, none where one of them is missing."))
+        text = f"{titles}: the mean of the row's values, none where one of them is missing."
+        if any(average.over for average in spec.averages):
+            text += (
+                " Where it is over some of the columns, the data of the others can't be had here, and Δ is left out."
+            )
+        out.append(("Average", text))
     if spec.printed:
         out.append(
             (

@@ -77,7 +77,8 @@ def test_what_holds_in_a_setting_holds_in_those_that_extend_it(registry: Registr
         (tmp_path / kind).symlink_to(registry.root / kind)
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods/few.yaml").write_text(
-        "title: Few\nfamily: token-metric\nformat: {name: io}\ntrain: {head: nearest, layers: last, normalise: true, window: 64}\nwhen:\n"
+        "title: Few\nfamily: token-metric\nformat: {name: io}\n"
+        "train: {head: nearest, layers: last, normalise: true, window: 64}\nwhen:\n"
         "  - {setting: [5-way-1-shot], set: {train: {window: 32}}}\n"
         "  - {setting: [5-way-1-shot-20], set: {train: {window: 16}}}\n"
     )

@@ -81,6 +81,20 @@ def test_an_average_that_lacks_a_value_is_blank_and_has_no_note(cells: list[dict
     assert rows_of(build("t", spec(), cells))["bert", "avg"]["mean"] == "", "what is not comparable is not averaged"
 
 
+def test_an_average_is_taken_over_what_can_be_had_and_says_so(cells: list[dict[str, Any]]) -> None:
+    whole = spec().averages[0]
+    assert whole.among({"one", "two", "three"}) == whole == whole.among(()), "all, or none"
+    part = whole.among({"two", "three"})
+    assert (part.title, part.over, part.columns) == ("Avg (1 of 2)", ("two",), ("one", "two"))
+    table = build("t", spec(averages=[part.model_dump()]), cells)
+    rows = rows_of(table)
+    assert float(rows["bert", "avg"]["mean"]) == pytest.approx(float(rows["bert", "two"]["mean"]), abs=1e-3)
+    assert (rows["bert", "avg"]["printed"], rows["bert", "avg"]["delta"]) == ("50", "")
+    assert [column for row, column in rows if row == "bert"] == ["one", "two", "avg", "three"]
+    assert "can't be had here" in dict(table.lines)["Average"]
+    assert "can't be had here" not in dict(build("t", spec(), cells).lines)["Average"]
+
+
 def test_every_form_shows_the_average(cells: list[dict[str, Any]]) -> None:
     table = build("t", spec(), cells)
     mean = table.entries["bert", "avg"].value
