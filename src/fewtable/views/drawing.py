@@ -28,8 +28,10 @@ def draw(view: View, form: Literal["svg", "png"]) -> bytes:
         return saved(canvas, view.spec.title, form)
 
 
-def _letter(view: View, side: str) -> str:
-    return f"({'ab'[SIDES.index(side)]}) {view.spec.side(side).title}"
+def _titled(area: Axes, view: View, side: str, says: str) -> None:
+    """Write a side's letter and title above its panel, and what its numbers say."""
+    title = f"({'ab'[SIDES.index(side)]}) {view.spec.side(side).title}"
+    area.set_title(f"{title}\n{says}", loc="left", pad=3, fontsize=7)
 
 
 def _absent(area: Axes, why: str) -> None:
@@ -55,12 +57,12 @@ def _attention(view: View) -> Canvas:
     for side, (looked, close) in zip(SIDES, (areas[:2], areas[2:]), strict=True):
         heat = _heat(looked, _turned(numbers[side]["attention"]), "viridis", 0.0, most, f"{side}.attention")
         strip = _heat(close, [[value] for value in numbers[side]["cosines"]], "RdBu_r", -1.0, 1.0, f"{side}.cosine")
-        looked.set_xticks(range(len(numbers[side]["written"])), map(_token, numbers[side]["written"]), rotation=90)
-        close.set_xticks([0], ["cosine"], rotation=90)
+        tokens = [_token(text) for text in numbers[side]["written"]]
+        looked.set_xticks([n + 0.5 for n in range(len(tokens))], tokens, rotation=90)
+        close.set_xticks([0.5], ["cosine"], rotation=90)
         on_entity, on_sentence = shares(numbers, side)
-        says = f"{100 * on_entity:.1f} % on the entity,\n{100 * on_sentence:.1f} % on the sentence"
-        looked.set_title(f"{_letter(view, side)}\n", loc="left", fontweight="bold", pad=3)
-        looked.text(0, 1.01, says, transform=looked.transAxes, fontsize=6, va="bottom", color="#444444")
+        says = f"{100 * on_entity:.1f} % on the entity\n{100 * on_sentence:.1f} % on the sentence"
+        _titled(looked, view, side, says)
     _words(areas[0], numbers)
     canvas.colorbar(heat, ax=list(areas[:2]), location="bottom", shrink=0.9, aspect=18, label="attention")
     canvas.colorbar(strip, ax=list(areas[2:]), location="bottom", shrink=0.9, aspect=18, label="cosine with the type")
@@ -99,14 +101,15 @@ def _token(text: str) -> str:
 
 
 def _space(view: View) -> Canvas:
-    present = {d: sorted({e[3] for e in view.numbers[d]["entities"]}) for d in view.spec.datasets if d in view.numbers}
+    there = [dataset for dataset in view.spec.datasets if dataset not in view.missing]
+    present = {dataset: sorted({entity[3] for entity in view.numbers[dataset]["entities"]}) for dataset in there}
     heights = [
-        PANEL + 0.35 + LEGEND[0] * -(-len(present[d]) // LEGEND[1]) if d in present else 0.7 for d in view.spec.datasets
+        PANEL + 0.5 + LEGEND[0] * -(-len(present[d]) // LEGEND[1]) if d in present else 0.75 for d in view.spec.datasets
     ]
     canvas = blank(sum(heights))
     parts = canvas.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     for dataset, part in zip(view.spec.datasets, parts, strict=True):
-        part.suptitle(view.titles[dataset], fontsize=7.5, fontweight="bold", x=0.02, ha="left")
+        part.suptitle(textwrap.fill(view.titles[dataset], 46), fontsize=7.5, fontweight="bold", x=0.02, ha="left")
         if dataset in view.missing:
             _absent(part.subplots(), view.missing[dataset])
             continue
@@ -129,7 +132,7 @@ def _plane(view: View, dataset: str, side: str, area: Axes, types: list[str]) ->
         drawn.set_gid(f"{dataset}.{side}.{name}")
     score = numbers[side]["silhouette"]["hidden"]
     says = "no silhouette" if score is None else f"silhouette {score:.3f}"
-    area.set_title(f"{_letter(view, side)}\n{says}", loc="left", pad=3, fontsize=7)
+    _titled(area, view, side, says)
     area.set_xticks([])
     area.set_yticks([])
     area.grid(False)
