@@ -25,6 +25,7 @@ from fewtable.training.loop import Loop, LoopOptions, train
 if TYPE_CHECKING:
     from fewtable.training.encoder import Encoder
     from fewtable.training.esd import Esd
+    from fewtable.training.msdp import Pretraining
     from fewtable.training.span_proto import SpanProto
 
 BACKBONES = frozenset({"encoder"})
@@ -64,6 +65,14 @@ class SpanProtoOptions(Spec):
     """First steps of a training, in which the pointer learns alone."""
 
 
+class PretrainingOptions(Spec):
+    """MSDP's pre-training of the encoder, for a training of spans to start from."""
+
+    name: Literal["msdp-pretraining"]
+    temperature: Annotated[float, Field(gt=0)] = 0.5
+    """Of the contrast between classes."""
+
+
 class Adapt(LoopOptions):
     """Training on a source; ``batch_size`` counts episodes."""
 
@@ -78,7 +87,7 @@ class Adapt(LoopOptions):
 class Train(Spec):
     """How spans are found and compared, and how that is learnt on a source."""
 
-    model: Annotated[EsdOptions | SpanProtoOptions, Field(discriminator="name")]
+    model: Annotated[EsdOptions | SpanProtoOptions | PretrainingOptions, Field(discriminator="name")]
     window: Annotated[int, Field(ge=16)] = 128
     """Most pieces of a forward; longer sentences are cut at word borders."""
     adapt: Adapt | None = None
@@ -103,6 +112,7 @@ class _Session:
         self._options = options
         self._decode = Decode.model_validate(job.spec.decoding or {})
         self._encoder = encoder
+        self._backbone = job.backbone
         self._ready: tuple[Stamp, Esd | SpanProto] | None = None
         own = "beam" if options.model.name == "esd" else "lowered-threshold"
         if self._decode.parity not in (None, own):
@@ -112,12 +122,13 @@ class _Session:
                 fix=f"take {own}, or null",
             )
 
-    def _model(self, seed: int) -> Esd | SpanProto:
-        """Return the model with random heads."""
+    def _model(self, seed: int) -> Esd | SpanProto | Pretraining:
+        """Return the model with random heads; those of the pre-training are the backbone's own where it has them."""
         import torch
 
         from fewtable.training.esd import Esd, EsdHeads
         from fewtable.training.global_pointer import Rule
+        from fewtable.training.msdp import Pretraining, word_head
         from fewtable.training.span_proto import Options, SpanProto, SpanProtoHeads
 
         torch.manual_seed(seed)
@@ -126,6 +137,9 @@ class _Session:
             return Esd(
                 self._encoder, EsdHeads(size, own.width, own.token_dropout, own.dropout), own.longest, own.outside
             )
+        if isinstance(own, PretrainingOptions):
+            assert self._backbone is not None
+            return Pretraining(self._encoder, word_head(self._backbone, self._encoder), own.temperature)
         both = own.name == "msdp"
         options = Options(1 + both, own.margin, Rule(own.proposed, own.most), own.alone)
         return SpanProto(self._encoder, SpanProtoHeads(size, own.inner, mean=both), options)
@@ -185,12 +199,17 @@ class _Session:
     def _trained(self, folder: Path) -> Esd | SpanProto:
         """Return the model of a folder; draws that start from one source have one model, and it is read once."""
         from fewtable.training.encoder import WEIGHTS
+        from fewtable.training.msdp import Pretraining
         from fewtable.training.spans import HEADS
 
         files = [(folder / name).stat() for name in (WEIGHTS, HEADS) if (folder / name).exists()]
         stamp = tuple((f.st_dev, f.st_ino, f.st_size, f.st_mtime_ns) for f in files)
         if self._ready is None or self._ready[0] != stamp:
             model = self._model(0)
+            if isinstance(model, Pretraining):
+                raise ConfigError(
+                    "a pre-training answers nothing", where="train.model", fix="ask a method that starts from it"
+                )
             model.take(folder)
             model.eval()
             self._ready = stamp, model

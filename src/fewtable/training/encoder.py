@@ -79,7 +79,9 @@ class Encoder:
         self._head, self._tail = self._special_tokens()
         self.tail = len(self._tail)
         """Number of special tokens after a text's pieces."""
-        self._room = min(window, _positions(model, window)) - len(self._head) - len(self._tail) - markers
+        self.longest = min(window, _positions(model, window)) - markers
+        """Most pieces of a window, special tokens among them."""
+        self._room = self.longest - len(self._head) - len(self._tail)
         self._pad = self._tokenizer.pad_token_id or 0
         self._original = {name: tensor.clone() for name, tensor in self._tensors().items()}
 

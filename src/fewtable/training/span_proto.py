@@ -21,7 +21,6 @@ from torch.nn.utils.rnn import pad_sequence
 from fewtable.corpus import Entity, Sentence
 from fewtable.training.encoder import LAYOUT_BATCH, Encoder, Window
 from fewtable.training.episode import Episode
-from fewtable.training.example import whole
 from fewtable.training.global_pointer import GlobalPointer, Rule, cells, detection_loss, propose
 from fewtable.training.metric import answerable_loss, logits
 from fewtable.training.spans import SpanModel, Text
@@ -106,9 +105,14 @@ class SpanProtoHeads(torch.nn.Module):
         z: torch.Tensor = self.project(states).sigmoid()
         if not self._mean:
             return z[spans.rows, spans.first] + z[spans.rows, spans.last]
-        sums = torch.cat([z.new_zeros(len(z), 1, z.shape[-1]), z.cumsum(1)], dim=1)
-        total = sums[spans.rows, spans.last + 1] - sums[spans.rows, spans.first]
-        return total / (spans.last + 1 - spans.first)[:, None]
+        return means(z, spans)
+
+
+def means(states: torch.Tensor, spans: Spans) -> torch.Tensor:
+    """Return the mean (n, size) over the pieces of each span, of padded states (b, pieces, size)."""
+    sums = torch.nn.functional.pad(states.cumsum(1), (0, 0, 1, 0))
+    total = sums[spans.rows, spans.last + 1] - sums[spans.rows, spans.first]
+    return total / (spans.last + 1 - spans.first)[:, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +156,7 @@ class SpanProto(SpanModel):
         parts = [*support, *stretches(self.read(episode.query), self.pieces.tail)]
         if not support:
             return self.nothing()
-        states, lengths = self._states([part.window for part in parts])
+        states, lengths = self.padded([part.window for part in parts])
         scores = self.heads.pointer(states)
         valid = cells(lengths, states.shape[1])
         count = len(support)
@@ -187,7 +191,7 @@ class SpanProto(SpanModel):
         """Yield the spans' vectors (n, size): as they stand, and masked; with the gradient where there is one."""
         yield self.heads.vectors(states, spans)
         if self._options.views == 2 and len(spans):
-            hidden, _ = self._states(self._masked(parts, spans))
+            hidden, _ = self.padded(self._masked(parts, spans))
             yield self.heads.vectors(hidden, replace(spans, rows=torch.arange(len(spans), device=states.device)))
 
     def _masked(self, parts: Sequence[Stretch], spans: Spans) -> list[Window]:
@@ -198,16 +202,6 @@ class SpanProto(SpanModel):
             hidden = (self._mask,) * (last + 1 - first)
             found.append(replace(parts[row].window, ids=(*ids[:first], *hidden, *ids[last + 1 :])))
         return found
-
-    def _states(self, windows: Sequence[Window]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the padded states (b, pieces, size) of windows, special tokens among them, and their lengths (b)."""
-        sizes = [len(window.ids) for window in windows]
-        if torch.is_grad_enabled():
-            rows = torch.split(self.pieces.states([whole(w) for w in windows]), sizes)
-        else:
-            found = dict(self.pieces.vectors([[whole(w)] for w in windows]))
-            rows = tuple(found[i] for i in range(len(windows)))
-        return pad_sequence(list(rows), batch_first=True), torch.tensor(sizes, device=self.pieces.device)
 
     @torch.no_grad()
     def candidates(
@@ -235,7 +229,7 @@ class SpanProto(SpanModel):
         labels = torch.tensor([types.index(e.type) for p in parts for e in p.gold], device=self.pieces.device)
         if not parts:
             return [], labels
-        states, _ = self._states([part.window for part in parts])
+        states, _ = self.padded([part.window for part in parts])
         gold = gold_words(parts, states.device)
         return list(self._views(states, parts, Spans.of_words(gold, parts))), labels
 
@@ -243,7 +237,7 @@ class SpanProto(SpanModel):
         self, parts: Sequence[Stretch], known: Sequence[torch.Tensor], labels: torch.Tensor, types: int, rule: Rule
     ) -> list[tuple[float, int, int, int, int]]:
         """Return probability, stretch, first word, last word and type of the spans that are found and not rejected."""
-        states, _ = self._states([part.window for part in parts])
+        states, _ = self.padded([part.window for part in parts])
         found, likely = propose(chances(self.heads.pointer(states), parts), rule)
         views = self._views(states, parts, Spans.of_words(found, parts))
         scores = [logits("prototype", v, k, labels, types) for v, k in zip(views, known, strict=False)]

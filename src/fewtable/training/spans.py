@@ -14,10 +14,12 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn.utils.rnn import pad_sequence
 
 from fewtable.corpus import Entity, Sentence
 from fewtable.errors import DataError
 from fewtable.training.encoder import Encoder, Window
+from fewtable.training.example import whole
 
 HEADS = "heads.safetensors"
 
@@ -87,6 +89,19 @@ class SpanModel(torch.nn.Module):
     def read(self, sentences: Iterable[Sentence]) -> list[Text]:
         """Return sentences as texts of this encoder."""
         return [read(self.pieces, sentence) for sentence in sentences]
+
+    def padded(self, windows: Sequence[Window]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the padded states (b, pieces, size) of windows, special tokens among them, and their lengths (b).
+
+        Without a gradient they come in the encoder's fixed layout.
+        """
+        sizes = [len(window.ids) for window in windows]
+        if torch.is_grad_enabled():
+            rows = torch.split(self.pieces.states([whole(w) for w in windows]), sizes)
+        else:
+            found = dict(self.pieces.vectors([[whole(w)] for w in windows]))
+            rows = tuple(found[i] for i in range(len(windows)))
+        return pad_sequence(list(rows), batch_first=True), torch.tensor(sizes, device=self.pieces.device)
 
     def before(self, step: int, lr: float) -> None:
         """Be told of a step of the training before it."""

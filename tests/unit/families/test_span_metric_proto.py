@@ -82,10 +82,10 @@ def test_padding_changes_nothing(folder: Path) -> None:
     model = make(folder, 1)
     parts = stretches(model.read(SUPPORT), 1)
     with torch.no_grad():
-        states, lengths = model._states([p.window for p in parts])
+        states, lengths = model.padded([p.window for p in parts])
         together = chances(model.heads.pointer(states), parts)
         for row, part in enumerate(parts):
-            alone, _ = model._states([part.window])
+            alone, _ = model.padded([part.window])
             found = chances(model.heads.pointer(alone), [part])[0]
             size = len(part.window.words)
             torch.testing.assert_close(together[row, :size, :size], found, rtol=1e-4, atol=1e-6)
@@ -118,7 +118,7 @@ def by_hand(model: SpanProto, episode: Episode, views: int) -> float:
     heads, total = model.heads, 0.0
     with torch.no_grad():
         for part in known:
-            states, lengths = model._states([part.window])
+            states, lengths = model.padded([part.window])
             valid = cells(lengths, states.shape[1])
             total += float(detection_loss(heads.pointer(states), right_cells([part], valid), valid)[0]) / len(known)
 
@@ -132,7 +132,7 @@ def by_hand(model: SpanProto, episode: Episode, views: int) -> float:
 
         wrong = []
         for part in asked:
-            states, _ = model._states([part.window])
+            states, _ = model.padded([part.window])
             likely = chances(heads.pointer(states), [part])[0]
             cells_found = [tuple(c) for c in (likely >= 0.3).nonzero().tolist()]
             gold = [(e.start, e.end - 1) for e in part.gold]
@@ -200,7 +200,7 @@ def test_the_views_are_one_where_nothing_is_masked_and_differ_elsewhere(folder: 
     masked = model._masked(parts, spans)
     assert [w.ids.count(model.pieces.mask()) for w in masked] == [1, 4]
     with torch.no_grad():
-        states, _ = model._states([p.window for p in parts])
+        states, _ = model.padded([p.window for p in parts])
         plain, around = model._views(states, parts, spans)
         assert not torch.allclose(plain, around)
         model._mask = parts[0].window.ids[1]  # "anna" is hidden by itself
@@ -215,7 +215,7 @@ def test_the_surroundings_do_not_tell_the_word(folder: Path) -> None:
         parts = stretches(model.read([sentence(0, f"{name} saw paris")]), 1)
         spans = Spans.of_words(torch.tensor([[0, 0, 0]]), parts)
         with torch.no_grad():
-            states, _ = model._states([p.window for p in parts])
+            states, _ = model.padded([p.window for p in parts])
             found.append(list(model._views(states, parts, spans)))
     assert not torch.allclose(found[0][0], found[1][0])
     torch.testing.assert_close(found[0][1], found[1][1])
