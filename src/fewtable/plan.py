@@ -83,7 +83,7 @@ class Plan(ViewPlan):
     def table(self, name: str) -> TableSpec:
         """Return a table as it can be made here.
 
-        A column whose data is missing shows what may stand there instead; an average leaves out what has nothing to show.
+        A column whose data is missing shows what may stand there instead; an average leaves out those with nothing.
         """
         spec = self.registry.table(name)
         columns = tuple(map(self._shown, spec.columns))
