@@ -82,7 +82,7 @@ def sides(model: Any, rows: list[Row], size: int, *, autocast: bool) -> dict[str
         total = 0.0
         with apart(model):
             for part in packs(rows, size):
-                loss, _ = causal_loss(model, autocast=autocast)(part)
+                loss = causal_loss(model, autocast=autocast)(part)[0].sum()
                 loss.backward()
                 total += loss.item()
         return total

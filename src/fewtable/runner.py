@@ -154,34 +154,45 @@ def _train_draws(
     init: Path | None,
     checkpoint: Path,
 ) -> None:
-    session: Session | None = None
     finished = agreed([(checkpoint / "done" / str(task.draw)).exists() for task in tasks])
-    for task in (task for task, yes in zip(tasks, finished, strict=True) if not yes):
-        done, work = checkpoint / "done" / str(task.draw), checkpoint / str(task.draw)
-        session = session or open_session()
-        model = work / "model"
+    left = [_without_gold(task) for task, yes in zip(tasks, finished, strict=True) if not yes]
+    if not left:
+        return
+    session = open_session()
+    together: int = getattr(session, "together", 1)
+    for group in (left[first : first + together] for first in range(0, len(left), together)):
+        fits = [_prepared(spec, task, init, checkpoint / str(task.draw)) for task in group]
+        if len(group) == 1:
+            session.fit(group[0], fits[0])
+        else:
+            session.fit_together(group, fits)  # type: ignore[attr-defined]  # it has said that it can
         if leads():
-            _say(f"draw {task.draw}: training on {len(task.support)} sentences")
-            shutil.rmtree(model, ignore_errors=True)
-            model.mkdir(parents=True)
-        log = TrainLogFile(work / "train.jsonl") if leads() else _unheard
-        seed = stable_seed("train", spec.dataset, spec.setting, spec.method, spec.backbone, task.draw)
-        session.fit(
-            _without_gold(task),
-            Fit(
-                model=model,
-                checkpoint=work / "checkpoint",
-                init=_init_model(init, task.draw),
-                seed=seed,
-                log=log,
-            ),
-        )
-        if not isinstance(log, TrainLogFile):
-            continue
-        shutil.copyfile(log.path, model / "train.jsonl")  # kept until the model is in place: a kill may come between
-        done.parent.mkdir(exist_ok=True)
-        model.rename(done)
-        shutil.rmtree(work)
+            for task, fit in zip(group, fits, strict=True):
+                _finish(fit, checkpoint / "done" / str(task.draw))
+
+
+def _prepared(spec: RunSpec, task: Task, init: Path | None, work: Path) -> Fit:
+    model = work / "model"
+    if leads():
+        _say(f"draw {task.draw}: training on {len(task.support)} sentences")
+        shutil.rmtree(model, ignore_errors=True)
+        model.mkdir(parents=True)
+    return Fit(
+        model=model,
+        checkpoint=work / "checkpoint",
+        init=_init_model(init, task.draw),
+        seed=stable_seed("train", spec.dataset, spec.setting, spec.method, spec.backbone, task.draw),
+        log=TrainLogFile(work / "train.jsonl") if leads() else _unheard,
+    )
+
+
+def _finish(fit: Fit, done: Path) -> None:
+    """Move a draw's model to where the finished ones wait; its log stays until then, for a kill may come between."""
+    assert isinstance(fit.log, TrainLogFile)
+    shutil.copyfile(fit.log.path, fit.model / "train.jsonl")
+    done.parent.mkdir(exist_ok=True)
+    fit.model.rename(done)
+    shutil.rmtree(fit.model.parent)
 
 
 def _init_model(init: Path | None, draw: int) -> Path | None:

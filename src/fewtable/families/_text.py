@@ -77,8 +77,8 @@ class TextSession(ABC):
     def split(self, rows: Sequence[Any]) -> Sequence[Sequence[Any]]:
         """Return the rows of a step as its forwards: no more tokens in each than ``device_batch`` of the longest."""
 
-    def heard(self, log: TrainLog) -> TrainLog:
-        """Return a log that hears also what else a step has to say."""
+    def heard(self, log: TrainLog, part: int = 0) -> TrainLog:
+        """Return a log that hears also what else a step has to say; of trainings at once, that of one."""
         return log
 
     @abstractmethod
@@ -99,6 +99,16 @@ class TextSession(ABC):
 
         form = self._format(task)
         self._speak((*read_labels(fit.init), *form.tokens))
+        rows = self.learned(form, task)
+        with self.start(fit) as model:
+            with self._checkpointed(model):
+                train(model, rows, self.loss(model), self._loop(fit), self.split)
+            self.save(model, fit.model)
+            if self.labels and leads():
+                write_labels(fit.model, self.labels, model.config)
+
+    def learned(self, form: Format, task: Task) -> Sequence[Any]:
+        """Return the tokens of what the model is trained on for a task; raise ConfigError where there is nothing."""
         rows = self.rows(form.examples(_sourced(task.support, self.spec.dataset), task.draw))
         if not rows:
             raise ConfigError(
@@ -106,13 +116,7 @@ class TextSession(ABC):
                 where=f"draw {task.draw}",
                 fix="use a setting whose sampler draws sentences",
             )
-        with self.start(fit) as model:
-            loop = Loop(self._options, fit.seed, self.heard(fit.log), fit.checkpoint, self._device_batch, SAVE_EVERY)
-            with self._checkpointed(model):
-                train(model, rows, self.loss(model), loop, self.split)
-            self.save(model, fit.model)
-            if self.labels and leads():
-                write_labels(fit.model, self.labels, model.config)
+        return rows
 
     def decode(self, task: Task, model: Path) -> Iterator[Any]:
         """Answer the query; the answers are yielded when all are there, since batches go by length."""
@@ -124,6 +128,10 @@ class TextSession(ABC):
         with self.trained(model) as trained:
             for answers in self.answers(trained, groups, form, task.query):
                 yield list(answers) if form.several else answers[0]
+
+    def _loop(self, fit: Fit, part: int = 0) -> Loop:
+        log = self.heard(fit.log, part)
+        return Loop(self._options, fit.seed, log, fit.checkpoint, self._device_batch, SAVE_EVERY)
 
     @contextmanager
     def _checkpointed(self, model: Any) -> Iterator[None]:

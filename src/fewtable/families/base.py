@@ -9,6 +9,8 @@ hyper-parameters); torch and transformers are imported inside functions. It defi
   ``pointers``); a set of kinds when the format chooses among them,
 - ``load(job)``: a Session,
 - ``PARALLEL = True`` where its training shares the work of a job among several processes, one a GPU; others get one.
+
+A session that can train several draws at once says how many under ``together`` and has ``fit_together(tasks, fits)``.
 """
 
 from __future__ import annotations

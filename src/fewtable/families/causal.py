@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from fewtable.corpus import Sentence
+from fewtable.corpus import Sentence, Task
 from fewtable.errors import ConfigError
 from fewtable.families._dialogue import Answering, Dialogue
 from fewtable.families._text import TextSession
@@ -98,6 +98,36 @@ class _Session(TextSession):
         with own as model, apart(self._inner(model)):
             yield model if lora else sharded(model)
 
+    @property
+    def together(self) -> int:
+        """How many draws are best trained at once: as many as fill a forward, where each has an adapter of its own."""
+        alone = self._train.lora is None or self._train.noise or ranks() > 1
+        return 1 if alone else max(1, self._device_batch // self._train.batch_size)
+
+    def fit_together(self, tasks: Sequence[Task], fits: Sequence[Fit]) -> None:
+        """Train on several supports in forwards that they share; see ``fit``."""
+        from fewtable.training.labels import read_labels
+        from fewtable.training.packing import apart
+        from fewtable.training.together import Part, adapter_name, several, train_together
+        from fewtable.training.weights import save_adapter
+
+        forms = [self._format(task) for task in tasks]
+        labels = any(form.tokens for form in forms) or any(read_labels(fit.init) for fit in fits)
+        if self._train.lora is None or labels:  # label tokens are rows of the model itself
+            for task, fit in zip(tasks, fits, strict=True):
+                self.fit(task, fit)
+            return
+        rows = [self.learned(form, task) for form, task in zip(forms, tasks, strict=True)]
+        starts = [(fit.seed, fit.init) for fit in fits]
+        with several(self._backbone(), self._train.lora.model_dump(), starts) as model, apart(self._inner(model)):
+            parts = [
+                Part(own, self._loop(fit, number)) for number, (own, fit) in enumerate(zip(rows, fits, strict=True))
+            ]
+            with self._checkpointed(model):
+                train_together(model, parts, self.loss(model), self.split)
+            for number, fit in enumerate(fits):
+                save_adapter(model, fit.model, self.spec.backbone, adapter_name(number))
+
     def _inner(self, model: Any) -> Any:
         """Return the transformers model below the adapters."""
         return model.get_base_model() if self._train.lora else model
@@ -150,10 +180,10 @@ class _Session(TextSession):
         self._contrasting = Contrasting(inner, self._train.contrast)
         return self._contrasting.added(loss)
 
-    def heard(self, log: TrainLog) -> TrainLog:
+    def heard(self, log: TrainLog, part: int = 0) -> TrainLog:
         def told(step: int, **values: float) -> None:
             assert self._contrasting is not None
-            log(step, **values, contrast=self._contrasting.value())
+            log(step, **values, contrast=self._contrasting.value(part))
 
         return told if self._train.contrast else log
 

@@ -47,6 +47,11 @@ class _Session(causal._Session):
         super().__init__(job, options, decode)
         self._preference = options
 
+    @property
+    def together(self) -> int:
+        """One: TRL trains a draw at a time."""
+        return 1
+
     def fit(self, task: Task, fit: Fit) -> None:
         """Train on pairs of answers to the support.
 

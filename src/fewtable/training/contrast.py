@@ -94,14 +94,14 @@ class _Picked:
     entity: list[int]
     """Of each group."""
     positive: list[bool]
-    shares: list[float]
+    row: list[int]
     """Of each term."""
 
 
 def _picked(rows: Sequence[Row], at: Sequence[Sequence[int]], options: Contrast) -> _Picked:
     found = _Picked([], [], [], [], [], [], [])
     entities = 0
-    for row, lies in zip(rows, at, strict=True):
+    for place, (row, lies) in enumerate(zip(rows, at, strict=True)):
         places = row.contrast
         if places is None or not places.entities:
             continue
@@ -109,13 +109,13 @@ def _picked(rows: Sequence[Row], at: Sequence[Sequence[int]], options: Contrast)
         found.anchors.append(list(lies[first : first + 1 if options.anchor == "first" else end]))
         for number, entity in enumerate(places.entities):
             if options.per_entity or not number:
-                found.shares.append(places.share)
+                found.row.append(place)
             own = [[entity[0]], [entity[1] - 1]] if options.positives == "ends" else [[*range(*entity)]]
             apart = [[token] for token in beside(places, entity, options.neighbours)]
             for group in (*own, *apart):
                 found.groups.append([lies[token] for token in group])
                 found.anchor.append(len(found.anchors) - 1)
-                found.term.append(len(found.shares) - 1)
+                found.term.append(len(found.row) - 1)
                 found.entity.append(entities)
             found.positive.extend([True] * len(own) + [False] * len(apart))
             entities += 1
@@ -124,8 +124,8 @@ def _picked(rows: Sequence[Row], at: Sequence[Sequence[int]], options: Contrast)
 
 def contrast(
     queries: torch.Tensor, keys: torch.Tensor, rows: Sequence[Row], at: Sequence[Sequence[int]], options: Contrast
-) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Return the sum of the terms, each times its share, and the bare sum; None where no row has an entity.
+) -> torch.Tensor | None:
+    """Return the sum of each row's terms (rows,); None where no row has an entity.
 
     Args:
         queries: states of all tokens of a pack, those that anchors are taken from: (tokens, heads, size).
@@ -138,20 +138,20 @@ def contrast(
     from torch.nn.functional import logsigmoid
 
     found = _picked(rows, at, options)
-    if not found.shares:
+    if not found.row:
         return None
     where = queries.device
     of_anchor, term, entity = (torch.tensor(x, device=where) for x in (found.anchor, found.term, found.entity))
     positive = torch.tensor(found.positive, device=where)
     anchors, groups = means(queries, found.anchors), means(keys, found.groups)
     cosines = (anchors[of_anchor] * groups).sum(-1) / options.temperature
-    shares = torch.tensor(found.shares, device=where)
+    owner = torch.tensor(found.row, device=where)
     if options.form == "sigmoid":
         signed = torch.where(positive, cosines, -cosines)
-        values = -logsigmoid(torch.zeros_like(shares).index_add(0, term, signed))
+        values = -logsigmoid(cosines.new_zeros(len(owner)).index_add(0, term, signed))
     else:
-        values = _infonce(cosines, positive, entity, term, len(shares), 1 / options.temperature)
-    return (values * shares).sum(), values.sum()
+        values = _infonce(cosines, positive, entity, term, len(owner), 1 / options.temperature)
+    return values.new_zeros(len(rows)).index_add(0, owner, values)
 
 
 def means(states: torch.Tensor, groups: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -232,33 +232,39 @@ def _layer(model: Any, options: Contrast) -> Any:
 
 
 class Contrasting:
-    """The contrast of one training: a loss with it, and its mean over a step for the log."""
+    """The contrast of trainings that share their forwards: a loss with it, and its mean over a step for each log."""
 
     def __init__(self, model: Any, options: Contrast) -> None:
         self._model = model
         self._options = options
-        self._seen: list[tuple[torch.Tensor, int]] = []
+        self._seen: dict[int, tuple[float, int]] = {}
         _layer(model, options)
 
     def added(self, loss: Loss[Row]) -> Loss[Row]:
-        """Return ``loss`` with the contrast of the rows, which know their ``share``."""
+        """Return ``loss`` with the contrast of each row, which knows its ``share``."""
         from fewtable.training.packing import laid
 
         def joint(rows: Sequence[Row]) -> tuple[torch.Tensor, float]:
             with reading(self._model, self._options) as seen:
-                total, weight = loss(rows)
+                each, weight = loss(rows)
             queries, keys = (seen.get(name, seen.get("both")) for name in ("queries", "keys"))
             assert queries is not None and keys is not None
             found = contrast(queries[0], keys[0], rows, laid(rows).at, self._options)
             if found is None:
-                return total, weight
-            self._seen.append((found[1].detach(), sum(terms(row, self._options) for row in rows)))
-            return total + self._options.weight * found[0], weight
+                return each, weight
+            self._note(rows, found.detach())
+            shares = found.new_tensor([row.contrast.share if row.contrast else 0.0 for row in rows])
+            return each + self._options.weight * shares * found, weight
 
         return joint
 
-    def value(self) -> float:
-        """Return the mean over the terms since the last call, of all processes; 0 where there were none."""
-        total, count = summed(float(sum(float(v) for v, _ in self._seen)), float(sum(n for _, n in self._seen)))
-        self._seen = []
+    def _note(self, rows: Sequence[Row], found: torch.Tensor) -> None:
+        for row, value in zip(rows, found.tolist(), strict=True):
+            total, count = self._seen.get(row.part, (0.0, 0))
+            self._seen[row.part] = total + value, count + terms(row, self._options)
+
+    def value(self, part: int = 0) -> float:
+        """Return the mean over a training's terms since the last call, of all processes; 0 where there were none."""
+        found, terms = self._seen.pop(part, (0.0, 0))
+        total, count = summed(found, float(terms))
         return total / count if count else 0.0

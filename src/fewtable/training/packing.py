@@ -76,13 +76,21 @@ class Pack:
     branches: tuple[Branch, ...]
     at: tuple[tuple[int, ...], ...]
     """Of each row, where its tokens lie in the pack."""
+    parts: dict[int, slice]
+    """Of each training that shares the forward, where its rows lie."""
 
 
 def laid(rows: Sequence[Row]) -> Pack:
-    """Lay rows end to end; the tokens that rows begin with alike, before any that is learned, lie there once."""
-    order = sorted(range(len(rows)), key=lambda number: rows[number].ids)
+    """Lay rows end to end; the tokens that rows begin with alike, before any that is learned, lie there once.
+
+    Rows of several trainings lie apart and share nothing.
+    """
+    order = sorted(range(len(rows)), key=lambda number: (rows[number].part, rows[number].ids))
     asked = [next((n for n, yes in enumerate(row.learned) if yes), len(row)) for row in rows]
-    alike = [_alike(rows[a].ids, rows[b].ids, min(asked[a], asked[b])) for a, b in pairwise(order)]
+    alike = [
+        _alike(rows[a].ids, rows[b].ids, min(asked[a], asked[b])) if rows[a].part == rows[b].part else 0
+        for a, b in pairwise(order)
+    ]
     ids: list[int] = []
     positions: list[int] = []
     branches: list[Branch] = []
@@ -109,7 +117,11 @@ def laid(rows: Sequence[Row]) -> Pack:
                 grow(first, last, common, (*before, put(row, depth, common, before)))
 
     grow(0, len(rows), 0, ())
-    return Pack(torch.tensor([ids]), torch.tensor([positions]), tuple(branches), tuple(at))
+    parts: dict[int, slice] = {}
+    for row, places in zip(rows, at, strict=True):
+        known = parts.get(row.part, slice(places[0], 0))
+        parts[row.part] = slice(min(known.start, places[0]), max(known.stop, places[-1] + 1))
+    return Pack(torch.tensor([ids]), torch.tensor([positions]), tuple(branches), tuple(at), parts)
 
 
 def _alike(left: Sequence[int], right: Sequence[int], most: int) -> int:

@@ -37,6 +37,8 @@ class Row:
     learned: tuple[bool, ...]
     contrast: Places | None = None
     """What a contrast is taken between, where the example has marks and its prompt is whole."""
+    part: int = 0
+    """Which of the trainings that share a forward the row is of."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,11 +59,12 @@ class Pair:
 
 R = TypeVar("R")
 Loss = Callable[[Sequence[R]], tuple[torch.Tensor, float]]
-"""Examples -> the sum of the answer tokens' negative log-likelihoods in nats, and the number of answer tokens."""
+"""Examples -> the answer tokens' negative log-likelihoods in nats, summed (over each row alone, where rows are causal),
+and the number of answer tokens."""
 
 
 def causal_loss(model: Any, *, autocast: bool) -> Loss[Row]:
-    """Return the loss of a decoder-only model that reads rows ``apart``; its head sees answer positions only.
+    """Return the loss of each row (rows,) of a model that reads rows ``apart``; its head sees answer positions only.
 
     Nothing is padded, so that an end token that also pads is still learned. A row's first token has nothing before it
     and is never learned.
@@ -69,8 +72,12 @@ def causal_loss(model: Any, *, autocast: bool) -> Loss[Row]:
 
     def loss(rows: Sequence[Row]) -> tuple[torch.Tensor, float]:
         pack = laid(rows)
-        learned = [(at[n - 1], row.ids[n]) for at, row in zip(pack.at, rows, strict=True) for n in row.places]
-        after, wanted = torch.tensor(learned, dtype=torch.long).view(-1, 2).T.to(model.device)
+        learned = [
+            (at[n - 1], row.ids[n], number)
+            for number, (at, row) in enumerate(zip(pack.at, rows, strict=True))
+            for n in row.places
+        ]
+        after, wanted, owner = torch.tensor(learned, dtype=torch.long).view(-1, 3).T.to(model.device)
         with precision(model.device, autocast=autocast):
             logits = model(
                 input_ids=pack.ids.to(model.device),
@@ -79,7 +86,8 @@ def causal_loss(model: Any, *, autocast: bool) -> Loss[Row]:
                 use_cache=False,
                 branches=pack.branches,
             ).logits[0]
-        return cross_entropy(logits.float(), wanted, reduction="sum"), float(len(learned))
+        each = cross_entropy(logits.float(), wanted, reduction="none")
+        return each.new_zeros(len(rows)).index_add(0, owner, each), float(len(learned))
 
     return loss
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from fewtable.errors import ConfigError
 from fewtable.files import read_json, write_json
 from fewtable.training.parallel import leads, ranks, whole
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 ADAPTER = "adapter_config.json"
 
@@ -54,28 +57,47 @@ def adapted(base: Any, lora: Mapping[str, Any], seed: int, init: Path | None) ->
     Raises:
         ConfigError: ``init`` holds whole weights, or an adapter of another shape.
     """
-    from peft import LoraConfig, PeftModel, get_peft_model
+    from peft import PeftModel, get_peft_model
+
+    config = _config(lora, init)
+    torch.manual_seed(seed)
+    if init is None:
+        model = get_peft_model(base, config)
+    else:
+        model = PeftModel.from_pretrained(base, init, is_trainable=True, config=config)
+    try:
+        yield model
+    finally:
+        model.unload()
+
+
+def add_adapter(model: Any, name: str, lora: Mapping[str, Any], seed: int, init: Path | None) -> None:
+    """Put one more trainable adapter on what ``adapted`` gave, under a name of its own; see there."""
+    config = _config(lora, init)
+    torch.manual_seed(seed)
+    if init is None:
+        model.add_adapter(name, config)
+    else:
+        model.load_adapter(init, name, is_trainable=True, peft_config=config)
+
+
+def _config(lora: Mapping[str, Any], init: Path | None) -> LoraConfig:
+    from peft import LoraConfig
 
     from fewtable.training.lora import with_our_layers
 
-    torch.manual_seed(seed)
-    if init is None:
-        config = LoraConfig(
+    if init is not None:
+        check_init(init, lora)
+        return with_our_layers(LoraConfig.from_pretrained(init))
+    return with_our_layers(
+        LoraConfig(
             r=lora["r"],
             lora_alpha=lora["alpha"],
             lora_dropout=lora["dropout"],
             target_modules=sorted(lora["targets"]),
             task_type="CAUSAL_LM",
         )
-        model = get_peft_model(base, with_our_layers(config))
-    else:
-        check_init(init, lora)
-        config = with_our_layers(LoraConfig.from_pretrained(init))
-        model = PeftModel.from_pretrained(base, init, is_trainable=True, config=config)
-    try:
-        yield model
-    finally:
-        model.unload()
+    )
 
 
 def check_init(init: Path, lora: Mapping[str, Any]) -> None:
@@ -126,10 +148,14 @@ def save_model(model: Any, folder: Path) -> None:
     _readable(folder)
 
 
-def save_adapter(model: Any, folder: Path, backbone: str) -> None:
-    """Write the adapter and its config, which names the backbone and no folder of this machine."""
-    model.save_pretrained(folder, save_embedding_layers=False)
+def save_adapter(model: Any, folder: Path, backbone: str, name: str = "default") -> None:
+    """Write an adapter and its config, which names the backbone and no folder of this machine."""
+    model.save_pretrained(folder, selected_adapters=[name], save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
+    if (folder / name).is_dir():  # where peft puts all but the first
+        for file in sorted((folder / name).iterdir()):
+            file.replace(folder / file.name)
+        (folder / name).rmdir()
     config = read_json(folder / ADAPTER)
     config["base_model_name_or_path"] = backbone
     config["target_modules"] = sorted(config["target_modules"])

@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from fewtable.training.lora import Linear, _chosen, with_our_layers
 from fewtable.training.weights import adapted, merged, save_adapter
 
+CPU = torch.device("cpu")
 LORA: dict[str, Any] = {"r": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["q_proj", "down_proj"]}
 
 
@@ -79,9 +80,9 @@ def test_an_adapter_is_saved_merged_and_gone_on_with_as_ever(tmp_path: Path) -> 
 
 def test_dropout_is_of_the_rate_and_only_in_training() -> None:
     torch.manual_seed(0)
-    chosen = _chosen(torch.Size((1000, 333)), 0.05)
+    chosen = _chosen(torch.Size((1000, 333)), 0.05, CPU, None)
     assert float(chosen.float().mean()) == pytest.approx(0.05, abs=0.002)
-    assert float(_chosen(torch.Size((401, 7)), 0.9).float().mean()) == pytest.approx(0.9, abs=0.03)
+    assert float(_chosen(torch.Size((401, 7)), 0.9, CPU, None).float().mean()) == pytest.approx(0.9, abs=0.03)
     ids = torch.arange(12).view(1, 12)
     model = model_with(True, torch.float32, dropout=0.5)
     with torch.no_grad():

@@ -127,6 +127,14 @@ def test_what_rows_begin_with_alike_is_read_once_and_changes_nothing(name: str, 
     torch.testing.assert_close(logits(MODELS[name], rows), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_rows_of_several_trainings_share_nothing() -> None:
+    header = tuple(range(20))
+    rows = [Row((*header, n), (False,) * 20 + (True,), part=n % 2) for n in (41, 42, 43, 44)]
+    pack = laid(rows)
+    assert pack.parts == {1: slice(22, 44), 0: slice(0, 22)}
+    assert pack.at[0][:20] == pack.at[2][:20] != pack.at[1][:20]
+
+
 def test_shared_tokens_are_read_once() -> None:
     header, first, second = tuple(range(20)), tuple(range(20, 30)), tuple(range(30, 40))
     rows = [Row(header + kind + (n, 49), (False,) * 31 + (True,)) for kind in (first, second) for n in (1, 2, 3)]
@@ -145,7 +153,7 @@ def test_loss_and_gradients_are_those_of_the_rows_alone(name: str) -> None:
     model.zero_grad()
     with apart(model):
         total, tokens = causal_loss(model, autocast=False)(rows)
-        total.backward()
+        total.sum().backward()
     packed = {n: p.grad.clone() for n, p in model.named_parameters()}
     model.zero_grad()
     places = [[i for i, yes in enumerate(row.learned) if yes and i] for row in rows]
@@ -156,7 +164,7 @@ def test_loss_and_gradients_are_those_of_the_rows_alone(name: str) -> None:
     ]
     torch.stack(each).sum().backward()
     assert tokens == sum(map(len, places))
-    assert float(total.detach()) == pytest.approx(float(torch.stack(each).sum().detach()), rel=1e-5)
+    assert float(total.sum().detach()) == pytest.approx(float(torch.stack(each).sum().detach()), rel=1e-5)
     for n, p in model.named_parameters():
         torch.testing.assert_close(packed[n], p.grad, rtol=1e-3, atol=1e-5)
 
@@ -170,7 +178,7 @@ def test_checkpointing_of_gradients_changes_no_loss_and_no_gradient() -> None:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         with apart(model):
             total, _ = causal_loss(model, autocast=False)(rows)
-            total.backward()
+            total.sum().backward()
         found.append((total.detach(), [p.grad for p in model.parameters()]))
     assert torch.equal(found[0][0], found[1][0])
     assert all(torch.equal(a, b) for a, b in zip(found[0][1], found[1][1], strict=True))
