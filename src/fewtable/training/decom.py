@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cross_entropy
 
 from fewtable.corpus import entities_to_tags, tags_to_entities
 from fewtable.decoding.transitions import bioes, viterbi
@@ -22,7 +22,7 @@ from fewtable.errors import DataError
 from fewtable.training.encoder import LAYOUT_BATCH, Encoder
 from fewtable.training.episode import Episode
 from fewtable.training.meta import Learner
-from fewtable.training.metric import answerable_loss
+from fewtable.training.metric import answerable_loss, prototypes
 from fewtable.training.spans import Text, read
 
 TAGS = ("O", "B-e", "I-e", "E-e", "S-e")
@@ -154,9 +154,8 @@ class Table:
 
 def tabulate(vectors: torch.Tensor, labels: torch.Tensor, types: int) -> Table:
     """Return the mean of the vectors (n, size) of each type."""
-    members = one_hot(labels, types).to(vectors.dtype)
-    counts = members.sum(0)
-    return Table(members.T @ vectors / counts.clamp_min(1)[:, None], counts > 0)
+    means, counts = prototypes(vectors, labels, types)
+    return Table(means, counts > 0)
 
 
 class SpanTyper(Part):
