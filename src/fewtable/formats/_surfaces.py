@@ -10,6 +10,8 @@ from fewtable.corpus import Entity
 from fewtable.formats.base import Dropped, Parsed
 
 Span = tuple[int, int]
+LATIN = 0x250
+"""Where Unicode's Latin letters end."""
 
 
 def occurrences(words: Sequence[str], surface: str) -> list[Span]:
@@ -18,9 +20,11 @@ def occurrences(words: Sequence[str], surface: str) -> list[Span]:
     Words are compared whole, in the first of four ways that finds any: exactly; without case; without spaces, as raw
     text may have none between words; by what T5 can write (methods/01: no braces, angle brackets, tilde, caret,
     backslash or backtick; nothing beyond Latin letters; squeezed spaces). The last compares what is left of both sides
-    without spaces: it needs no tokenizer, and spans still begin and end at words.
+    without spaces: it needs no tokenizer, and spans still begin and end at words. It is left out where the surface has
+    a letter beyond Latin, for no T5 wrote that: TNF-α is not what TNF-β leaves of itself.
     """
-    for form, joint in _FORMS:
+    beyond = any(c.isalpha() and ord(c) >= LATIN for c in surface)
+    for form, joint in _FORMS[: -1 if beyond else None]:
         if found := list(_spelled([form(w) for w in words], form(surface), joint)):
             return found
     return []
@@ -28,7 +32,7 @@ def occurrences(words: Sequence[str], surface: str) -> list[Span]:
 
 def _survives(text: str) -> str:
     normal = unicodedata.normalize("NFKC", text.replace("\u2047", "")).casefold()
-    return "".join(c for c in normal if c not in "{}<>~^\\`" and ord(c) < 0x250 and not c.isspace())
+    return "".join(c for c in normal if c not in "{}<>~^\\`" and ord(c) < LATIN and not c.isspace())
 
 
 def _squeezed(text: str) -> str:

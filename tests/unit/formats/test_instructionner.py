@@ -120,6 +120,8 @@ def test_what_t5_cannot_spell_is_matched_by_what_it_can():
     assert occurrences(("wait…", "ﬁne"), "wait... fine") == [(0, 2)]
     assert occurrences(("~", "^"), "") == []
     assert occurrences(("the", "ater"), "heat") == []
+    assert occurrences(("TNF-β", "rose"), "TNF-α") == [], "what wrote a Greek letter is no T5"
+    assert occurrences(("TNF-β", "rose"), "TNF-") == [(0, 1)] == occurrences(("TNF-β", "rose"), "TNF-\u2047")
 
 
 def test_two_types_with_the_same_words_are_refused():
