@@ -241,9 +241,9 @@ def test_a_run_may_start_from_the_source_domain_of_its_dataset(make: Any, tmp_pa
     plan = Plan(Registry(tmp_path / "config"), {})
     run = Run("crossner-open-wiki", "hou-1-shot", "moved", "tiny-bert")
     assert plan.method(run).init == Run("conll2003", "full", "protobert", "tiny-bert")
-    with pytest.raises(ConfigError, match="'mit-movie' names none") as caught:
-        plan.method(run._replace(dataset="mit-movie"))
-    assert "config/datasets/mit-movie.yaml" in str(caught.value)
+    with pytest.raises(ConfigError, match="'tasteset' names none") as caught:
+        plan.method(run._replace(dataset="tasteset"))
+    assert "config/datasets/tasteset.yaml" in str(caught.value)
     (tmp_path / "config/methods/both.yaml").write_text("extends: moved\ninit: {setting: full}\n")
     with pytest.raises(ConfigError, match="give no 'dataset' or 'setting'"):
         Plan(Registry(tmp_path / "config"), {}).registry.method("both")
