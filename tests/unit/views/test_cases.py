@@ -91,6 +91,7 @@ def test_the_order_is_random_but_the_same_and_a_sentence_of_several_draws_is_sho
     assert names == [case.instance.sentence.id for case in other.found]
     assert len(set(names)) == 6 and names != sorted(names)
     assert one.counts["social"].total() == 40
+    assert len(pick(spec(shown=40), made).found) == 20
     sampled = pick(spec(instances=7), made)
     assert sampled.instances["social"] == sampled.counts["social"].total() == 7
 
