@@ -132,7 +132,9 @@ def sample_text(cell: CellFile) -> str:
     short = sum(sum((header.get("short") or {}).values()) for header in headers)
     over = sum(sum((header.get("over") or {}).values()) for header in headers)
     slack = [f"{short} missing"] * bool(short) + [f"{over} too many"] * bool(over)
-    return f"{text} ({' and '.join(slack)} in all)" if slack else text
+    text += f" ({' and '.join(slack)} in all)" if slack else ""
+    known = [header["in_support"] for header in headers if "in_support" in header]
+    return f"{text}, {_range(known)} of the query sentences among them" if known else text
 
 
 def data_text(cell: CellFile) -> str:

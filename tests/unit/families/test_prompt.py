@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tiny")
     weights = tiny_text.build(root / "weights", "causal", QUERY, TYPES)
     return put(root / "backbone", kind="causal", path=str(weights))
+
+
+def test_each_sentence_is_asked_about_its_own_types(tiny: Path, tmp_path: Path) -> None:
+    made = prompt.load(Job(run_spec("uniner", "ie-as-qa"), tiny, 1))
+    fit = tiny_text.fit(tmp_path)
+    made.fit(TASK, fit)
+    whole = list(made.decode(TASK, fit.model))
+    asked = replace(TASK, asked=(("loc",), ("per", "loc"), ("per",)))
+    found = list(made.decode(asked, fit.model))
+    assert found == [whole[0][1:], whole[1], whole[2][:1]] and [len(answers) for answers in found] == [1, 2, 1]
 
 
 def test_nothing_is_trained_and_a_local_model_answers_each_query(tiny: Path, tmp_path: Path) -> None:

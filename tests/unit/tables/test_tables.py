@@ -254,6 +254,14 @@ def test_the_line_under_the_table_says_how(cells: list[dict[str, Any]]) -> None:
     assert "A paper, Table 1" in said["Printed"]
 
 
+def test_the_line_tells_the_query_sentences_that_a_pooled_support_holds(cells: list[dict[str, Any]]) -> None:
+    found = cell(cells, "lexicon")
+    assert "among them" not in sample_text(found)
+    for header in found["samples"].values():
+        header["in_support"] = 7112
+    assert sample_text(found).endswith(", 7112 of the query sentences among them")
+
+
 def test_episodes_have_a_spread_line_of_their_own(cells: list[dict[str, Any]]) -> None:
     by_key = {f"toy/2-shot/{c['method']}/{c['backbone']}": c for c in cells}
     cell(cells, "lexicon")["flags"] = ["episodes"]
