@@ -21,8 +21,8 @@ from fewtable.errors import ConfigError
 Tokens = NDArray[np.int64]
 Allowed = Callable[[Sequence[int]], Tokens]
 """The tokens that may follow an answer so far, one at least. It is called with an answer as it grows."""
-SPELLED = (*range(0x20, 0xC0), *range(0xC2, 0xF5))
-"""The bytes of printable UTF-8."""
+NEEDED = range(0x20, 0x7F)
+"""The bytes of printable ASCII, which lists and brackets are written with."""
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -52,7 +52,7 @@ class Vocabulary:
     """What each token of a tokenizer spells, as a trie of bytes; special and added tokens are left out.
 
     Raises:
-        ConfigError: there is a byte that no token spells alone.
+        ConfigError: there is a byte of ASCII that no token spells alone.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -65,7 +65,10 @@ class Vocabulary:
                 for byte in spelled:
                     node = node.children.get(byte) or node.children.setdefault(byte, _Node())
                 node.tokens.append(token)
-        if lost := [b for b in SPELLED if b not in self.root.children or not self.root.children[b].tokens]:
+        alone = {byte for byte, node in self.root.children.items() if node.tokens}
+        self.lost = frozenset(range(0x100)) - alone
+        """Bytes that no token spells alone: words with such are not copied."""
+        if lost := [byte for byte in NEEDED if byte in self.lost]:
             raise ConfigError(
                 f"no token of the tokenizer spells the byte 0x{lost[0]:02x} alone",
                 where="decode.copied",
@@ -185,9 +188,12 @@ class CopiedList:
         words: the sentence's words.
         glued: indices of words that follow the one before without a space (``Sentence.glued``).
         lead: what stands before the list.
+        lost: bytes that cannot be written (``Vocabulary.lost``); words with such are not copied.
     """
 
-    def __init__(self, words: Sequence[str], glued: Sequence[int] = (), lead: str = "") -> None:
+    def __init__(
+        self, words: Sequence[str], glued: Sequence[int] = (), lead: str = "", lost: frozenset[int] = frozenset()
+    ) -> None:
         self.start: Hashable = ("lead", 0)
         self._lead = f"{lead}[".encode()
         self._text = b""
@@ -197,9 +203,17 @@ class CopiedList:
             starts.append(len(self._text))
             self._text += json.dumps(word, ensure_ascii=False)[1:-1].encode()
             ends.append(len(self._text))
-        self._starts = frozenset(starts)
+        sizes = {
+            start: end - start
+            for start, end in zip(starts, ends, strict=True)
+            if lost.isdisjoint(self._text[start:end])
+        }
+        self._starts = frozenset(sizes)
         self._ends = frozenset(ends)
-        self._word = min((end - start for start, end in zip(starts, ends, strict=True)), default=0)
+        barred = set(starts) - self._starts
+        self._barred = frozenset(ends) & (barred | {start - 1 for start in barred})
+        """Ends of words before one that is not copied."""
+        self._word = min(sizes.values(), default=0)
         self._left = [0] * (len(self._text) + 1)
         """Bytes to the next end of a word."""
         for place in range(len(self._text) - 1, -1, -1):
@@ -222,9 +236,9 @@ class CopiedList:
         if phase == "done":
             return {}
         found: dict[int, Hashable] = {}
-        for byte in {self._text[place] for place in at if place < len(self._text)}:
-            places = (place + 1 for place in at if place < len(self._text) and self._text[place] == byte)
-            found[byte] = ("within", frozenset(places))
+        on = [place for place in at if place < len(self._text) and (phase == "begun" or place not in self._barred)]
+        for byte in {self._text[place] for place in on}:
+            found[byte] = ("within", frozenset(place + 1 for place in on if self._text[place] == byte))
         if phase == "within" and at & self._ends:
             found[ord('"')] = ("closed", 0)
         return found

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 OPEN, SHUT = b" <<<", b" >>>"
 FAR = 1 << 30
 """No way to the end."""
+CONTROL = frozenset(range(0x20))
 
 
 @dataclass(eq=False, slots=True)
@@ -54,13 +55,21 @@ class CopiedSpans:
         glued: indices of words that follow the one before without a space (``Sentence.glued``).
         close: what ends every answer.
         mentions: a string -> how often an answer may name it: at least once each run of words.
+        lost: bytes that cannot be written (``Vocabulary.lost``); words with such are not copied.
     """
 
-    def __init__(self, words: Sequence[str], glued: Sequence[int], close: str, mentions: Callable[[str], int]) -> None:
+    def __init__(
+        self,
+        words: Sequence[str],
+        glued: Sequence[int],
+        close: str,
+        mentions: Callable[[str], int],
+        lost: frozenset[int] = frozenset(),
+    ) -> None:
         self._close = close.encode()
         self._mentions = mentions
         self._most = len(words)
-        self._text, self._until, self._ends = _laid_out(words, frozenset(glued))
+        self._text, self._until, self._ends = _laid_out(words, frozenset(glued), lost | CONTROL)
         self._root = _Node(tuple(self._until), 0)
         self._spent: dict[tuple[_Node, ...], frozenset[bytes]] = {}
         """What has been named -> the texts of it that may not be again."""
@@ -168,7 +177,9 @@ class CopiedSpans:
         return FAR + length
 
 
-def _laid_out(words: Sequence[str], glued: frozenset[int]) -> tuple[bytes, dict[int, int], list[int]]:
+def _laid_out(
+    words: Sequence[str], glued: frozenset[int], lost: frozenset[int]
+) -> tuple[bytes, dict[int, int], list[int]]:
     """Return a sentence's text, byte where a run may begin -> end of the longest one from there, and words' ends."""
     text = b""
     places = []
@@ -180,7 +191,7 @@ def _laid_out(words: Sequence[str], glued: frozenset[int]) -> tuple[bytes, dict[
     until: dict[int, int] = {}
     last = 0  # end of the words that may follow each other from here
     for word, (start, end) in reversed(list(zip(words, places, strict=True))):
-        if not word or any(c.isspace() or c < " " for c in word):
+        if word.split() != [word] or not lost.isdisjoint(word.encode()):
             last = 0
             continue
         last = last or end

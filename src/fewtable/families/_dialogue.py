@@ -125,15 +125,14 @@ class Dialogue:
 
         @lru_cache(maxsize=options.batch_size)
         def paths(number: int) -> Paths:
-            sentence = sentences[number]
+            words, glued, spelled = sentences[number].words, sentences[number].glued, vocabulary(self._tokenizer)
             made: Language
             if form.copies == "brackets":
-                words = sentence.words
-                made = CopiedSpans(words, sentence.glued, form.close, lambda text: len(mentions(words, text)))
+                made = CopiedSpans(words, glued, form.close, lambda text: len(mentions(words, text)), spelled.lost)
             else:
                 lead = " " if self._template in ("plain", "ie-as-qa", "vicuna") else ""
-                made = CopiedList(sentence.words, sentence.glued, lead)
-            return Paths(vocabulary(self._tokenizer), made, self.end)
+                made = CopiedList(words, glued, lead, spelled.lost)
+            return Paths(spelled, made, self.end)
 
         def held(number: int) -> Sequence[Allowed]:
             if options.copied == "bag":

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_constrained import TOKENIZERS, VOCABULARIES
 
 from fewtable.corpus import Entity, EntityType, Sentence, split_words
-from fewtable.decoding.constrained import Paths
+from fewtable.decoding.constrained import CopiedList, Paths
 from fewtable.decoding.copied_spans import CopiedSpans
 from fewtable.decoding.greedy import _Batch
 from fewtable.formats._surfaces import mentions
@@ -183,3 +184,28 @@ def test_the_best_of_what_is_offered_is_taken_for_all_rows_at_once() -> None:
     batch = _Batch(None, [], 1, 0, (), [lambda answer, own=own: own for own in offered])
     expected = [int(own[int(scores[row, own].argmax())]) for row, own in enumerate(offered)]
     assert batch._best(scores, [[], [], []], [0, 1, 2]) == expected
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(["a", "é", "日", "b"]), min_size=1, max_size=5), GLUED, st.randoms())
+def test_words_that_no_tokens_spell_are_not_copied(
+    listed: bool, words: list[str], glued: set[int], random: Any
+) -> None:
+    made, lost = sentence(words, glued), frozenset("é".encode())
+    automaton = (
+        CopiedList(made.words, made.glued, "", lost)
+        if listed
+        else CopiedSpans(made.words, made.glued, "", lambda text: len(mentions(made.words, text)), lost)
+    )
+    paths, stop = Paths(VOCABULARIES["bytes"], automaton, 1), 1
+    answer = written(paths, "bytes", 60, lambda offered: random.choice(offered[offered != stop].tolist() or [stop]))
+    assert not set(answer.encode()) & lost
+    copied = [i for i, word in enumerate(made.words) if word != "é"]
+    state: Any = automaton.start
+    for byte in "[" if listed else " ":
+        state = automaton.following(state)[ord(byte)]
+    if listed and copied:
+        state = automaton.following(state)[ord('"')]
+    begun = set(automaton.following(state)) - set(b">]")
+    assert begun == {made.words[i].encode()[0] for i in copied}
