@@ -63,50 +63,54 @@ def _opened(spec: LookSpec, one: Look, side: str, task: Task) -> tuple[Any, Brac
 
 
 def _attention(spec: LookSpec, one: Look, what: AttentionSpec, task: Task) -> dict[str, Any]:
-    from fewtable.views.inside import attention, cosines, numbered, question
-
     places = [place for entity in what.entities if (place := what.place(entity))]
     entities = tuple(sorted(Entity(start, end, what.type) for start, end in places))
     sentence = Sentence("view-000000", what.sentence, entities)
-    words = [(n, n + 1) for n in range(len(what.sentence))]
-    shared: dict[str, Any] = {"type": what.type, "words": what.sentence, "entities": [list(e[:2]) for e in entities]}
-    for side in one.specs:
-        session, form, folder = _opened(spec, one, side, task)
-        asked = question(session, form, sentence, what.type, words)
-        with session.trained(folder) as model:
-            shared["layer"] = numbered(model, spec.layer)
-            looked, elsewhere = attention(model, asked, shared["layer"])
-            close = cosines(model, asked, shared["layer"])
-        shared[side] = {
-            "written": [session.tokenizer.decode([token]) for token in asked.ids[asked.start :]],
-            "attention": _rounded(looked.numpy()),
-            "elsewhere": _rounded(elsewhere.numpy()),
-            "cosines": _rounded(close.numpy()),
-        }
-    return shared
+    shared = {"type": what.type, "words": what.sentence, "entities": [list(entity[:2]) for entity in entities]}
+    return shared | {side: _attention_of(spec, one, side, task, sentence, what.type) for side in one.specs}
+
+
+def _attention_of(spec: LookSpec, one: Look, side: str, task: Task, sentence: Sentence, name: str) -> dict[str, Any]:
+    from fewtable.views.inside import attention, cosines, numbered, question
+
+    session, form, folder = _opened(spec, one, side, task)
+    asked = question(session, form, sentence, name, [(n, n + 1) for n in range(len(sentence.words))])
+    with session.trained(folder) as model:
+        layer = numbered(model, spec.layer)
+        looked, elsewhere = attention(model, asked, layer)
+        close = cosines(model, asked, layer)
+    return {
+        "layer": layer,
+        "written": [session.tokenizer.decode([token]) for token in asked.ids[asked.start :]],
+        "attention": _rounded(looked.numpy()),
+        "elsewhere": _rounded(elsewhere.numpy()),
+        "cosines": _rounded(close.numpy()),
+    }
 
 
 def _space(spec: LookSpec, one: Look, what: SpaceSpec, task: Task, found: Sequence[Found]) -> dict[str, Any]:
+    entities = [[s.id, *entity, s.surface(entity.start, entity.end)] for s, entity in found]
+    return {"entities": entities} | {side: _space_of(spec, one, side, what, task, found) for side in one.specs}
+
+
+def _space_of(
+    spec: LookSpec, one: Look, side: str, what: SpaceSpec, task: Task, found: Sequence[Found]
+) -> dict[str, Any]:
     from fewtable.views.inside import numbered
 
+    session, form, folder = _opened(spec, one, side, task)
+    with session.trained(folder) as model:
+        layer = numbered(model, spec.layer)
+        hidden, keys = _vectors(model, session, form, task, found, layer)
+    points = placed(hidden, what.perplexity)
     types = [entity.type for _, entity in found]
-    shared: dict[str, Any] = {
-        "entities": [[s.id, *entity, s.surface(entity.start, entity.end)] for s, entity in found],
+    scores = {
+        "hidden": silhouette(hidden, types, "cosine"),
+        "keys": silhouette(keys, types, "cosine"),
+        "points": silhouette(points, types, "euclidean"),
     }
-    for side in one.specs:
-        session, form, folder = _opened(spec, one, side, task)
-        with session.trained(folder) as model:
-            shared["layer"] = numbered(model, spec.layer)
-            hidden, keys = _vectors(model, session, form, task, found, shared["layer"])
-        points = placed(hidden, what.perplexity)
-        scores = {
-            "hidden": silhouette(hidden, types, "cosine"),
-            "keys": silhouette(keys, types, "cosine"),
-            "points": silhouette(points, types, "euclidean"),
-        }
-        rounded = {name: None if score is None else round(score, DIGITS) for name, score in scores.items()}
-        shared[side] = {"points": _rounded(points), "silhouette": rounded}
-    return shared
+    rounded = {name: None if score is None else round(score, DIGITS) for name, score in scores.items()}
+    return {"layer": layer, "points": _rounded(points), "silhouette": rounded}
 
 
 def _vectors(

@@ -82,7 +82,7 @@ def render_csv(view: View) -> str:
         for side in SIDES:
             shared = {"dataset": dataset, "side": side, "method": view.spec.side(side).method}
             rows = _attention_rows(numbers, side) if view.spec.attention else _space_rows(numbers, side)
-            writer.writerows(shared | {"layer": numbers["layer"]} | row for row in rows)
+            writer.writerows(shared | {"layer": numbers[side]["layer"]} | row for row in rows)
     return stream.getvalue()
 
 

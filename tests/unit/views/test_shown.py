@@ -27,12 +27,18 @@ def spec(**changes: Any) -> dict[str, Any]:
 
 def side(*rows: list[float]) -> dict[str, Any]:
     elsewhere = [1 - sum(row) for row in rows]
-    return {"written": [" Nahed", "\n"], "attention": rows, "elsewhere": elsewhere, "cosines": [0.1, -0.5, 1.0]}
+    return {
+        "layer": 3,
+        "written": [" Nahed", "\n"],
+        "attention": rows,
+        "elsewhere": elsewhere,
+        "cosines": [0.1, -0.5, 1.0],
+    }
 
 
 def attention(blocked: Any = None) -> View:
     numbers = {
-        "layer": 3, "type": "PER", "words": ["said", "Nahed", "Dahlan"], "entities": [[1, 3]],
+        "type": "PER", "words": ["said", "Nahed", "Dahlan"], "entities": [[1, 3]],
         "before": side([0.1, 0.2, 0.3], [0.0, 0.1, 0.0]), "after": side([0.0, 0.3, 0.4], [0.1, 0.1, 0.1]),
     }  # fmt: skip
     params = {"name": "toy", "spec": spec(attention=ASKED), "datasets": {"news": "News"}, "types": {"news": {}}}
@@ -41,9 +47,9 @@ def attention(blocked: Any = None) -> View:
 
 def space(**more: Any) -> View:
     entities = [["test-000000", n, n + 1, "AB"[n % 2], f"e{n}"] for n in range(6)]
-    own = {"points": [[float(n), n * n / 7] for n in range(6)]}
+    own = {"layer": 3, "points": [[float(n), n * n / 7] for n in range(6)]}
     scores = {"hidden": 0.25, "keys": None, "points": -0.125}
-    numbers = {"layer": 3, "entities": entities, **{name: {**own, "silhouette": scores} for name in SIDES}}
+    numbers = {"entities": entities, **{name: {**own, "silhouette": scores} for name in SIDES}}
     params = {
         "name": "toy", "spec": spec(space={}, datasets=["news", "wiki"]), "datasets": {"news": "News", "wiki": "Wiki"},
         "types": {"news": {"A": "animal", "B": "boat"}, "wiki": {}}, "blocked": {"wiki/before": "data: not here"},
@@ -64,7 +70,7 @@ def test_the_csv_holds_every_number_of_the_attention() -> None:
     assert [r["value"] for r in rows(view, "cosine")] == ["0.1", "-0.5", "1"] * 2
     assert shares(view.numbers["news"], "before") == pytest.approx((0.3, 0.35))
     assert [r["value"] for r in rows(view, "share.entity")] == ["0.3", "0.45"]
-    assert {r["method"] for r in rows(view, "cosine")} == {"sft", "both"}
+    assert {(r["method"], r["layer"]) for r in rows(view, "cosine")} == {("sft", "3"), ("both", "3")}
 
 
 def test_the_csv_holds_every_point_and_silhouette_and_what_is_missing() -> None:
