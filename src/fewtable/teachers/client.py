@@ -2,7 +2,8 @@
 
 A request is tried again after 408, 409, 425, 429, 5xx, a time-out, a dropped connection and an answer that is no chat
 completion, with growing pauses; ``Retry-After`` stops all requests for as long as it says. While the endpoint answers
-nothing, it is waited for (``patience``); a request that fails while others are answered is refused after ``TRIES``.
+nothing, it is waited for (``patience``); a request that fails while others are answered is given up after ``TRIES``,
+for this run alone: what may pass is never journalled.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -29,13 +30,15 @@ from fewtable.teachers.journal import Answer, Journal
 from fewtable.teachers.spec import EndpointSpec
 
 TRIES = 12
-"""Failures of one request, while others are answered, after which it is refused."""
+"""Failures of one request, while others are answered, after which it is given up."""
 PAUSE = 0.5
 """Seconds before the second try; each further pause is twice as long, up to ..."""
 LONGEST_PAUSE = 20.0
 """... this."""
 UNANSWERED = 8
 """Requests refused before any is answered that show a wrong configuration."""
+REASON = 200
+"""Characters that are kept of an endpoint's own words."""
 PASSING = (408, 409, 425, 429)
 """Statuses below 500 that pass."""
 
@@ -120,6 +123,7 @@ class _Asking:
         self.client, self.spec, self.journal, self.budget, self.bar = client, spec, journal, budget, bar
         self.left = left
         self.answered = 0
+        """Replies that were answers or refusals, which show that the endpoint runs."""
         self.live = any(answer.refused is None for answer in journal.answers.values())
         self.refused: list[Answer] = []
         """Refusals that wait for a first answer, which shows that the endpoint is configured rightly."""
@@ -160,18 +164,21 @@ class _Asking:
             failure = await self._try(request, self._note)
             if failure is None:
                 return
-            if failure.name != "status 429":
-                failures += self.answered > seen
-                seen = self.answered
-                if failures >= TRIES or (attempt % TRIES == 0 and await self._alive()):
-                    self._note(Answer(request.key, refused=failure.name))
-                    return
             await asyncio.sleep(self._pause(attempt, failure))
+            if failure.name == "status 429":
+                continue
+            if attempt >= TRIES and self.answered == seen:
+                await self._probe()
+            failures += self.answered > seen
+            seen = self.answered
+            if failures >= TRIES:
+                self._note(Answer(request.key, refused=failure.name, again=True))
+                return
 
-    async def _alive(self) -> bool:
-        """Tell whether the endpoint answers something else: it is not down then, the request is at fault."""
+    async def _probe(self) -> None:
+        """Ask something else: when that is answered, the endpoint is not down, and the failure counts."""
         probe = Request("", [{"role": "user", "content": "Say yes."}])
-        return await self._try(probe, lambda answer: self.journal.add_lost(*answer.tokens)) is None
+        await self._try(probe, lambda answer: self.journal.add_lost(*answer.tokens))
 
     async def _try(self, request: Request, note: Callable[[Answer], None]) -> _Passing | None:
         """Send a request once; an answer or a refusal is noted, a failure that may pass is returned."""
@@ -185,6 +192,7 @@ class _Asking:
             self.heard_at = time.monotonic()
             note(answer)
         except _Refused as refusal:
+            self.answered += 1
             self.heard_at = time.monotonic()
             note(Answer(request.key, refused=str(refusal)))
         except _Passing as failure:
@@ -235,7 +243,8 @@ class _Asking:
                 # the typed call spends a quarter of its time on going through the types of the messages.
                 body = {"model": spec.model, "messages": request.messages, **spec.params}
                 response = await self.client.post("/chat/completions", cast_to=httpx2.Response, body=body)
-                return _completion(request.key, response.content)
+                most = at_most(request.messages, spec.max_tokens) if spec.price else (0, 0)
+                return self._without_key(_completion(request.key, response.content, most))
         except TimeoutError:
             raise _Passing("time-out", billed=True) from None
         except openai.APIConnectionError as error:
@@ -264,14 +273,21 @@ class _Asking:
                 where=self.spec.url,
                 fix="look at the teacher's endpoint.url, which ends in /v1, and endpoint.model",
             )
-        return _Refused(f"status {status}: {_reason(error)}".replace(self.client.api_key, "[key]"))
+        return _Refused(f"status {status}: {self._reason(error)}")
 
+    def _reason(self, error: openai.APIStatusError) -> str:
+        """Return the endpoint's own words in one short line; the key goes before they are cut, whole or not at all."""
+        body = error.body
+        text = body.get("message") if isinstance(body, dict) else None
+        return " ".join(self._hidden(str(text or "no reason given")).split())[:REASON]
 
-def _reason(error: openai.APIStatusError) -> str:
-    """Return the endpoint's own words in one short line."""
-    body = error.body
-    text = body.get("message") if isinstance(body, dict) else None
-    return " ".join(str(text or "no reason given").split())[:200]
+    def _without_key(self, answer: Answer) -> Answer:
+        """Return an answer without the key: an endpoint may repeat what it was sent."""
+        return replace(answer, answer=self._hidden(answer.answer), finish=self._hidden(answer.finish))
+
+    def _hidden(self, text: str) -> str:
+        """Return what an endpoint wrote with ``[key]`` in place of the key."""
+        return text.replace(self.client.api_key, "[key]") if self.spec.key else text
 
 
 def _connection(error: openai.APIConnectionError) -> _Passing:
@@ -295,18 +311,37 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def _completion(key: str, body: bytes) -> Answer:
-    """Read a chat completion; what is none may have been cut on its way, and is asked again."""
+def _completion(key: str, body: bytes, most: tuple[int, int]) -> Answer:
+    """Read a chat completion; what is none may have been cut on its way, and is asked again.
+
+    Args:
+        key: of the request.
+        body: what the endpoint sent.
+        most: the tokens that count where the endpoint does not say how many there were.
+    """
     try:
         value = json.loads(body)
         choice = value["choices"][0]
-        content = choice["message"].get("content")
-        refusal = choice["message"].get("refusal")
-        usage = value.get("usage") or {}
-        tokens = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
+        message = choice["message"]
+        text = _text(message.get("content")) or str(message.get("refusal") or "")
+        usage = value.get("usage")
         finish = str(choice.get("finish_reason") or "stop")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise _Passing("garbage in place of a chat completion", billed=True) from None
-    text = content if isinstance(content, str) else str(refusal or "")
+    counted = usage if isinstance(usage, dict) else {}
+    sent, got = (counted.get(name) for name in ("prompt_tokens", "completion_tokens"))
+    tokens = (_counted(sent, most[0]), _counted(got, most[1]))
     # A lone surrogate cannot be written to a file.
     return Answer(key, text.encode("utf-8", "replace").decode(), finish, tokens)
+
+
+def _counted(number: Any, most: int) -> int:
+    return number if isinstance(number, int) and number >= 0 else most
+
+
+def _text(content: Any) -> str:
+    """Return the text of a message's content: a string, or a list of parts of which some have one."""
+    if isinstance(content, list):
+        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        return "".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) else ""

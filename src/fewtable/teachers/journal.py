@@ -40,6 +40,8 @@ class Answer:
     tokens: tuple[int, int] = (0, 0)
     """Input and output tokens, as the endpoint counts them."""
     refused: str | None = None
+    again: bool = False
+    """Whether the next run asks again: a failure that may pass is no answer for good, and is not written down."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the answer as a journal's line holds it."""
@@ -106,6 +108,8 @@ class Journal:
             row = json.loads(line)
             if "lost" in row:
                 self._lose(*map(int, row["lost"]))
+            elif "retry" in row:
+                self._forget()
             elif "refused" in row:
                 self.answers[row["key"]] = Answer(row["key"], refused=str(row["refused"]))
             else:
@@ -116,18 +120,27 @@ class Journal:
         return True
 
     def add(self, answer: Answer) -> None:
-        """Write an answer down.
+        """Write an answer down, but one that is to be asked ``again``.
 
         Raises:
             DataError: the disk is full; the journal ends with a whole line.
         """
-        self._append(answer.as_dict())
+        if not answer.again:
+            self._append(answer.as_dict())
         self.answers[answer.key] = answer
 
     def add_lost(self, sent: int, got: int) -> None:
         """Write down that a request brought no answer but may have been billed."""
         self._append({"lost": [sent, got]})
         self._lose(sent, got)
+
+    def retry_refused(self) -> None:
+        """Have all that was refused so far asked again, by this run or a later one."""
+        self._append({"retry": "refused"})
+        self._forget()
+
+    def _forget(self) -> None:
+        self.answers = {key: answer for key, answer in self.answers.items() if answer.refused is None}
 
     def _lose(self, sent: int, got: int) -> None:
         self.lost = [self.lost[0] + sent, self.lost[1] + got]

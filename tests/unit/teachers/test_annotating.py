@@ -221,6 +221,35 @@ def test_the_key_shows_up_nowhere(
         assert "Incorrect API key provided: [key]" in (places.output / "answers.jsonl").read_text()
 
 
+@pytest.mark.parametrize("before", [150, 180, 190, 199, 200])
+def test_no_part_of_the_key_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int) -> None:
+    """Words that are too long are cut; the key must not be cut in two first."""
+    monkeypatch.setenv("TEST_KEY", KEY)
+    monkeypatch.setattr(ChatServer, "message", "x" * before + KEY + " is wrong")
+    places = write_corpus(tmp_path, [passage(i) for i in range(3)])
+    with ChatServer(lambda server, text, tries: "400" if text == passage(1) else None) as server:
+        annotate(teacher(server.url, key="TEST_KEY"), places)
+    for path in (places.journal, places.output / "answers.jsonl"):
+        assert "x" * before in path.read_text() and "sk-" not in path.read_text()
+
+
+def test_an_endpoint_that_repeats_the_key_in_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_KEY", KEY)
+    places = write_corpus(tmp_path, [passage(1)])
+    answer = {"content": f'[("Ann", "{KEY}")]', "finish": KEY}
+    with ChatServer(answer=lambda _: dict(answer)) as server:
+        annotate(teacher(server.url, key="TEST_KEY"), places)
+    everything = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    assert "[key]" in everything and KEY not in everything
+
+
+def test_without_a_key_nothing_is_replaced(tmp_path: Path) -> None:
+    places = write_corpus(tmp_path, [passage(0)])
+    with ChatServer(answer=lambda _: '[("Ann", "nonetheless")]') as server:
+        annotate(teacher(server.url), places)
+    assert b'"nonetheless"' in files(places)["annotations.jsonl"]
+
+
 @pytest.mark.parametrize(
     ("value", "message"), [(None, "is not set"), ("", "is not set"), ("a b", "holds no"), ("sk-é", "holds no")]
 )

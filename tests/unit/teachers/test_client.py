@@ -18,7 +18,7 @@ from teachers_chat import files, passage, teacher, write_corpus
 from fewtable.errors import ConfigError, DataError
 from fewtable.teachers import client
 from fewtable.teachers.annotate import Places, annotate, estimate
-from fewtable.teachers.budget import BudgetError, dollars
+from fewtable.teachers.budget import BudgetError, at_most, dollars
 from fewtable.teachers.journal import Journal
 from fewtable.teachers.prompts import INSTRUCTION, SYSTEM
 from fewtable.teachers.spec import PriceSpec
@@ -142,6 +142,73 @@ def test_a_request_that_always_fails_is_refused(tmp_path: Path, clean: dict[str,
         "passage-000003": "status 500",
         f"passage-{COUNT - 1:06d}": "status 500",
     }
+
+
+@pytest.mark.parametrize("fault", ["504", "429", "drop", "garbage"])
+def test_a_server_that_recovers_gives_the_same_file(tmp_path: Path, clean: dict[str, bytes], fault: str) -> None:
+    """A request that failed as often as any may is tried once more when something else is answered."""
+    places = corpus(tmp_path)
+    with ChatServer(lambda server, text, tries: fault if len(server.bodies) <= 30 else None) as server:
+        summary = annotate(teacher(server.url, in_flight=1), places)
+        assert server.faults[fault] == 30 > client.TRIES
+    assert summary["answers"]["refused"] == 0
+    assert files(places) == clean
+
+
+@pytest.mark.parametrize("fault", ["504", "drop", "stall"])
+def test_what_may_pass_is_not_refused_for_good(tmp_path: Path, clean: dict[str, bytes], fault: str) -> None:
+    """One at a time nobody else is answered; it is given up, said, and asked again by the next run."""
+    places = corpus(tmp_path)
+    bad = passage(COUNT - 1)
+    with ChatServer(lambda server, text, tries: fault if text == bad else None) as server:
+        summary = annotate(teacher(server.url, in_flight=1, timeout=0.3 if fault == "stall" else 30), places)
+        assert summary["answers"]["refused"] == 1
+        assert "refused" in files(places)["answers.jsonl"].decode()
+    assert "refused" not in places.journal.read_text()
+    with ChatServer() as server:
+        annotate(teacher(server.url), places)
+        assert len(server.bodies) == 1
+    assert files(places) == clean
+
+
+USAGE: dict[str, Any] = {
+    "nulls": {"prompt_tokens": None, "completion_tokens": None},
+    "none": None,
+    "list": [1, 2],
+    "odd": {"prompt_tokens": -3, "completion_tokens": "9"},
+}
+
+
+@pytest.mark.parametrize("usage", list(USAGE))
+@pytest.mark.parametrize("price", [None, {"input": 1.0, "output": 1.0}])
+def test_an_answer_without_a_count_of_its_tokens_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: dict[str, bytes], usage: str, price: Any
+) -> None:
+    """Its price is then counted at its most: a budget is never passed."""
+    plain = ChatServer.completion
+    monkeypatch.setattr(ChatServer, "completion", staticmethod(lambda *a: plain(*a) | {"usage": USAGE[usage]}))
+    places = corpus(tmp_path, 5)
+    with ChatServer() as server:
+        summary = annotate(teacher(server.url, price=price), places)
+        assert len(server.bodies) == 5
+    assert clean["annotations.jsonl"].startswith(files(places)["annotations.jsonl"])
+    most = [at_most(body["messages"], 100) for body in server.bodies] if price else [(0, 0)]
+    assert list(summary["tokens"].values()) == [sum(tokens) for tokens in zip(*most, strict=True)]
+
+
+def test_a_content_of_several_parts_is_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [{"type": "text", "text": '[("sentence", '}, {"type": "image"}, {"type": "text", "text": '"Thing")]'}]
+    plain = ChatServer.completion
+
+    def completion(body: dict[str, Any], content: Any) -> dict[str, Any]:
+        made = plain(body, "")
+        made["choices"][0]["message"]["content"] = parts
+        return made
+
+    monkeypatch.setattr(ChatServer, "completion", staticmethod(completion))
+    places = corpus(tmp_path, 2)
+    with ChatServer() as server:
+        assert annotate(teacher(server.url), places)["entities"] == 2
 
 
 def test_a_refused_passage_is_not_asked_again(tmp_path: Path) -> None:
