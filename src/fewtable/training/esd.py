@@ -10,11 +10,11 @@ attention makes one of them. The score of a class is minus the squared distance 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch.nn.functional import dropout, gelu, linear
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.checkpoint import checkpoint
 
 from fewtable.corpus import Entity, Sentence
 from fewtable.training.encoder import LAYOUT_BATCH, Encoder
@@ -26,6 +26,8 @@ OUTSIDE = 3
 """Sub-classes of O: spans apart from every entity, that overlap or contain one, and strictly inside one."""
 BUDGET = 1 << 24
 """Most numbers of an intermediate result; more query spans or sentences go one after another."""
+CACHED = 1 << 18
+"""The same where it should stay in a CPU's cache."""
 
 
 class Attend(torch.nn.Module):
@@ -102,23 +104,50 @@ class EsdHeads(torch.nn.Module):
                 span scores -inf, and so does O where none of its three has one.
         """
         known, asked = self.across(known, asked), self.across(asked, known)
-        size = max(1, BUDGET // max(1, known.numel()))
-        return torch.cat([_scores(part, known, members) for part in torch.split(asked, size)])
+        return _scores(asked, known, members)
 
 
-def _agreement(asked: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """Return sum_j tanh(q_j s_j), (n, m), of (n, d) and (m, d), or of (n, d) and (n, m, d)."""
-    return (asked[:, None] * known).tanh().sum(-1)
+class Agreement(torch.autograd.Function):
+    """sum_j tanh(q_j s_j), (n, m), of (n, d) and (m, d).
+
+    The one place that needs n x m x d numbers: it makes some at a time, forwards and once more backwards.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, asked: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        """Return the sums."""
+        ctx.save_for_backward(asked, known)
+        found = asked.new_empty(len(asked), len(known))
+        for rows in _parts(asked, known):
+            found[rows] = (asked[rows, None] * known).tanh_().sum(-1)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the gradients of both."""
+        asked, known = ctx.saved_tensors
+        of_asked, of_known = torch.empty_like(asked), torch.zeros_like(known)
+        for rows in _parts(asked, known):
+            slope = (asked[rows, None] * known).tanh_().square_().neg_().add_(1).mul_(gradients[0][rows, :, None])
+            of_asked[rows] = (slope * known).sum(1)
+            of_known += (slope * asked[rows, None]).sum(0)
+        return of_asked, of_known
+
+
+def _parts(asked: torch.Tensor, known: torch.Tensor) -> Iterator[slice]:
+    """Yield the rows of ``asked`` a few at a time: on a CPU as much as its cache holds."""
+    size = max(1, (CACHED if asked.device.type == "cpu" else BUDGET) // max(1, known.numel()))
+    return (slice(start, start + size) for start in range(0, len(asked), size))
 
 
 def _scores(asked: torch.Tensor, known: torch.Tensor, members: Sequence[torch.Tensor]) -> torch.Tensor:
-    # Computed again in the backward: kept, it is the largest tensor by far.
-    agreement = checkpoint(_agreement, asked, known, use_reentrant=False, preserve_rng_state=False)
+    agreement: torch.Tensor = Agreement.apply(asked, known)  # type: ignore[no-untyped-call]
     prototypes = [agreement[:, own].softmax(-1) @ known[own] if len(own) else None for own in members]
     outside = [p for p in prototypes[:OUTSIDE] if p is not None]
     if outside:
         kinds = torch.stack(outside, dim=1)
-        prototypes[OUTSIDE - 1] = (_agreement(asked, kinds).softmax(-1)[:, :, None] * kinds).sum(1)
+        likeness = (asked[:, None] * kinds).tanh().sum(-1).softmax(-1)
+        prototypes[OUTSIDE - 1] = (likeness[:, :, None] * kinds).sum(1)
     nothing = asked.new_full((len(asked),), -torch.inf)
     columns = [nothing if p is None else -(asked - p).square().sum(-1) for p in prototypes[OUTSIDE - 1 :]]
     return torch.stack(columns, dim=1)

@@ -21,7 +21,7 @@ from fewtable.families import span_metric
 from fewtable.files import link
 from fewtable.training.encoder import Encoder
 from fewtable.training.episode import Episode
-from fewtable.training.esd import BUDGET, OUTSIDE, Esd, EsdHeads, span_classes
+from fewtable.training.esd import OUTSIDE, Agreement, Esd, EsdHeads, span_classes
 from fewtable.training.spans import all_spans, read
 
 MODEL = {"name": "esd", "longest": 3, "width": 8}
@@ -124,15 +124,17 @@ def test_scores_are_those_of_the_definition(classes: list[int]) -> None:
         assert not found.softmax(-1).isnan().any()
 
 
-def test_chunks_of_query_spans_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_agreement_a_few_spans_at_a_time_is_that_of_all_with_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(1)
-    heads = EsdHeads(4, 6, 0.5, 0.1).eval()
-    asked, known = torch.randn(5, 6), torch.randn(7, 6)
-    members = [torch.tensor(own) for own in ([0, 1], [2], [3], [4, 5], [6])]
-    whole = heads.scores(asked, known, members)
-    monkeypatch.setattr("fewtable.training.esd.BUDGET", 2 * known.numel())
-    torch.testing.assert_close(heads.scores(asked, known, members), whole)
-    assert 2 * known.numel() < BUDGET
+    asked, known = (torch.randn(n, 6, dtype=torch.float64, requires_grad=True) for n in (5, 7))
+    weight = torch.randn(5, 7, dtype=torch.float64)
+    whole = (asked[:, None] * known).tanh().sum(-1)
+    expected = torch.autograd.grad((whole * weight).sum(), (asked, known))
+    for size in (1, 2, 100):
+        monkeypatch.setattr("fewtable.training.esd.CACHED", size * known.numel())
+        found: torch.Tensor = Agreement.apply(asked, known)  # type: ignore[no-untyped-call]
+        torch.testing.assert_close(found, whole)
+        torch.testing.assert_close(torch.autograd.grad((found * weight).sum(), (asked, known)), expected)
 
 
 def test_the_loss_is_the_mean_over_all_query_spans(model: Esd) -> None:
