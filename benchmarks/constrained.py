@@ -7,7 +7,8 @@
 MIT Restaurant's test sentences in OBP-LLM's words, one question a type; the model as it comes, or (``--random``) one of
 its shape with random weights, which needs its ``config.json`` and tokenizer alone. Held answers end early and free ones
 ramble on, so both sides write the held answers: the free one chooses among the whole vocabulary, and is then told what
-to go on with. The sides take turns. What is found about a sentence is found anew in every round, as in a run.
+to go on with. The sides take turns; what choosing takes is measured within each. What is found about a sentence is
+found anew in every round, as in a run. CPU seconds of the process, or wall seconds on a GPU.
 
 First a truly free run: an answer of it that lies inside the language must be the held one.
 """
@@ -70,19 +71,39 @@ def inside(language: Any, text: str) -> bool:
     return language.shortest(state) == 0
 
 
-def timed(sides: dict[str, Any], rounds: int, device: str) -> dict[str, list[float]]:
-    """Return name -> wall seconds of each round; the sides take turns."""
-    found: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(rounds):
-        for name in sides if number % 2 else reversed(sides):
-            if device == "cuda":
-                torch.cuda.synchronize()
-            start = time.perf_counter()
-            sides[name]()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            found[name].append(time.perf_counter() - start)
-    return found
+class Watch:
+    """What choosing the next tokens took, of all that answering took."""
+
+    def __init__(self, device: str) -> None:
+        self._clock = time.process_time if device == "cpu" else time.perf_counter
+        self._device = device
+        self.steps, self.choosing = 0, 0.0
+
+    def now(self) -> float:
+        """Return CPU seconds of the process, or wall seconds once the GPU is done."""
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+        return self._clock()
+
+    def of(self, side: Any) -> tuple[float, float, int]:
+        """Return the seconds of a side, those of its choices, and the number of its steps."""
+        plain = greedy._Batch._best
+        self.steps, self.choosing = 0, 0.0
+
+        def best(*given: Any) -> list[int]:
+            start = self.now()
+            found = plain(*given)
+            self.choosing += self.now() - start
+            self.steps += 1
+            return found
+
+        greedy._Batch._best = best  # type: ignore[method-assign]
+        start = self.now()
+        try:
+            side()
+        finally:
+            greedy._Batch._best = plain  # type: ignore[method-assign]
+        return self.now() - start, self.choosing, self.steps
 
 
 def load(folder: Path, device: str, *, random: bool) -> Any:
@@ -177,17 +198,21 @@ def main() -> None:
     transformers.logging.disable_progress_bar()
     made = Sides(args)
     equal = made.equal()
-    seconds = timed({"free": made.free, "held": made.hold}, args.rounds, args.device)
+    watch, sides = Watch(args.device), {"free": made.free, "held": made.hold}
+    found: dict[str, list[tuple[float, float, int]]] = {name: [] for name in sides}
+    for number in range(args.rounds):
+        for name in sides if number % 2 else reversed(sides):
+            found[name].append(watch.of(sides[name]))
     tokens = sum(len(answer) + 1 for group in made.held for answer in group)
-    count = sum(map(len, made.prompts))
-    print(f"{count} answers of {tokens} tokens in batches of {args.size} on {args.device};")
+    print(f"{sum(map(len, made.prompts))} answers of {tokens} tokens in batches of {args.size} on {args.device};")
     print(f"{equal} truly free answers lie inside the language, and are the held ones")
-    for name, values in seconds.items():
-        print(f"{name}: {1000 * statistics.median(values) / tokens:.3f} ms a token (min {min(values):.2f} s)")
-    ratios = [b / a for a, b in zip(seconds["free"], seconds["held"], strict=True)]
-    print(f"held / free: median {statistics.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}")
+    for name, rounds in found.items():
+        whole, choosing = (statistics.median(r[part] / r[2] for r in rounds) for part in (0, 1))
+        print(
+            f"{name}: {1000 * whole:.2f} ms a step, {1000 * choosing:.3f} ms of it to choose ({choosing / whole:.2%})"
+        )
     if args.output:
-        write_json(args.output, {"seconds": seconds, "tokens": tokens, "equal": equal, "device": args.device})
+        write_json(args.output, {"rounds": found, "tokens": tokens, "equal": equal, "device": args.device})
 
 
 if __name__ == "__main__":
