@@ -186,7 +186,7 @@ class Encoder:
         ids, mask = pad([window.ids for window in windows], self._pad, left=False)
         rows = torch.tensor([row for row, w in enumerate(windows) for _ in w.first])
         columns = torch.tensor([position for w in windows for position in w.first])
-        hidden = self._forward(ids.to(self.device), mask.to(self.device))
+        hidden = self.read(ids.to(self.device), mask.to(self.device))
         found: torch.Tensor = hidden[rows.to(self.device), columns.to(self.device)].float()
         return found
 
@@ -206,8 +206,9 @@ class Encoder:
             passed += end - begin
         return self.states(whole), ranges
 
-    def _forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+    def read(self, ids: torch.Tensor, mask: torch.Tensor | None, **more: Any) -> torch.Tensor:
+        """Return the vectors (rows, pieces, size) of all pieces; ``more`` goes to the model."""
+        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, **more}
         if self._decodes:
             # Given explicitly: transformers shifts the pieces right when they are not.
             inputs |= {"decoder_input_ids": ids, "decoder_attention_mask": mask, "use_cache": False}

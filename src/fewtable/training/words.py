@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 
 from fewtable.corpus import Sentence
+from fewtable.training import unpadded
 from fewtable.training.encoder import WEIGHTS, Encoder, Window
 
-LIMIT = 256 * 2**20
+LIMIT = 2**30
 """Bytes of word vectors that are kept."""
 Stamp = tuple[int, int, int, int]
 PRETRAINED: Stamp = (0, 0, 0, 0)
@@ -21,9 +22,8 @@ PRETRAINED: Stamp = (0, 0, 0, 0)
 class Words:
     """An encoder, and the vectors that it gave since its weights last changed.
 
-    On a CPU each sentence is encoded alone, so that its vectors depend on nothing else: not on the draw, nor on what
-    was encoded before. A forward of one sentence is nearly as fast there as its share of a batch. On a GPU, where it is
-    not, the sentences of a call go together, and nothing is kept for the next: the rounding depends on the batch.
+    On a CPU sentences lie end to end in a forward, where their vectors depend on nothing else: not on the draw, nor on
+    what was encoded before. Elsewhere the rounding depends on the batch, and nothing is kept for the next call.
 
     Args:
         encoder: trained by others, who say so with ``changed``.
@@ -35,7 +35,7 @@ class Words:
         self.encoder = encoder
         self._normalise = normalise
         self._limit = limit
-        self._alone = encoder.device.type == "cpu"
+        self._keeps = unpadded.reads(encoder)
         self._kept: dict[tuple[str, ...], tuple[torch.Tensor, list[int]]] = {}
         self._bytes = 0
         self._weights: Stamp | None = PRETRAINED
@@ -63,31 +63,35 @@ class Words:
 
     def __call__(self, sentences: Sequence[tuple[str, ...]]) -> tuple[list[torch.Tensor], list[list[int]]]:
         """Return the vectors (words, size) of each sentence, and the indices of the words that have one."""
-        missing = [words for words in dict.fromkeys(sentences) if words not in self._kept]
-        for group in [[words] for words in missing] if self._alone else [missing]:
-            self._encode(group)
+        self._encode([words for words in dict.fromkeys(sentences) if words not in self._kept])
         found = [self._kept[words] for words in sentences]
         self._forget()
         return [vectors for vectors, _ in found], [places for _, places in found]
 
     def _encode(self, sentences: Sequence[tuple[str, ...]]) -> None:
         windows = [self.encoder.windows(words) for words in sentences]
-        for index, vectors in self.encoder.vectors(windows):
-            if self._normalise:
-                with torch.inference_mode():
-                    vectors = torch.nn.functional.normalize(vectors, dim=-1)
-            self._kept[sentences[index]] = vectors, [i for w in windows[index] for i in w.words]
-            self._bytes += vectors.nbytes
+        places = [[i for w in ws for i in w.words] for ws in windows]
+        with torch.inference_mode():
+            if self._keeps:
+                states = unpadded.states(self.encoder, [w for ws in windows for w in ws])
+                found = torch.split(states, [len(at) for at in places])
+            else:
+                padded = dict(self.encoder.vectors(windows))
+                found = tuple(padded[i] for i in range(len(windows)))
+            for words, at, vectors in zip(sentences, places, found, strict=True):
+                own = torch.nn.functional.normalize(vectors, dim=-1) if self._normalise else vectors.clone()
+                self._kept[words] = own, at
+                self._bytes += own.nbytes
 
     def _forget(self) -> None:
-        while self._kept and (self._bytes > self._limit or not self._alone):
+        while self._kept and (self._bytes > self._limit or not self._keeps):
             oldest = next(iter(self._kept))
             self._bytes -= self._kept.pop(oldest)[0].nbytes
 
     def texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Return a vector (texts, size) of each text as a whole, without gradient."""
         with torch.inference_mode():
-            return torch.cat([self.encoder.states([whole(self.encoder, text)]) for text in texts])
+            return self.encoder.states([whole(self.encoder, text) for text in texts])
 
 
 def whole(encoder: Encoder, text: str) -> Window:

@@ -103,3 +103,62 @@ def test_mp_nsp_can_go_through_conll(root: Path) -> None:
 )
 def test_mp_nsp_has_a_group_for_five_mentions_a_type(root: Path, setting: str, groups: int) -> None:
     assert resolved(root, "mp-nsp", setting, "bert-base-cased").decode["groups"] == groups
+
+
+EPISODIC = ("protobert-episodic", "nnshot-episodic", "matching-network", "l-tapnet-cdt")
+
+
+@pytest.mark.parametrize("method", EPISODIC)
+@pytest.mark.parametrize(
+    ("dataset", "setting", "shape"),
+    [
+        ("fewnerd-inter-open", "5-way-1-shot", {"ways": 5, "shots": 1, "query": 1}),
+        ("fewnerd-intra-episodes", "10-way-5-shot-official", {"ways": 5, "shots": 1, "query": 1}),
+        ("crossner-open-news", "hou-1-shot", {"ways": None, "shots": 1, "query": 20}),
+        ("crossner-mixed", "hou-5-shot", {"ways": None, "shots": 1, "query": 20}),
+    ],
+)
+def test_an_episodic_row_is_trained_on_episodes_of_the_datasets_own_source(
+    root: Path, method: str, dataset: str, setting: str, shape: Any
+) -> None:
+    registry = Registry(root / "config")
+    target = resolve(registry, UserConfig(), Run(dataset, setting, method, "bert-base-uncased"))
+    assert target.init == Run(registry.dataset(dataset).source or "", "full", f"{method}-source", "bert-base-uncased")
+    source = resolve(registry, UserConfig(), target.init)
+    assert target.train == {**source.train, "adapt": None}
+    assert target.format == source.format
+    assert source.train["adapt"]["shape"] == shape
+    assert (source.train["adapt"]["batch_size"], source.train["adapt"]["episodes"]) == (
+        (8, 80000) if shape["ways"] else (1, 600)
+    )
+    bio = method == "l-tapnet-cdt" or (not shape["ways"] and method != "nnshot-episodic")
+    assert target.format.startswith("bio") == bio
+
+
+@pytest.mark.parametrize(
+    ("setting", "tau"), [("5-way-1-shot", 0.32), ("5-way-5-shot-official", 0.318), ("10-way-5-shot-50", 0.434)]
+)
+def test_structshot_has_the_power_of_few_nerd_and_nnshots_encoder(root: Path, setting: str, tau: float) -> None:
+    registry = Registry(root / "config")
+    near, struct = (
+        resolve(registry, UserConfig(), Run("fewnerd-inter-open", setting, f"{m}-episodic", "bert-base-uncased"))
+        for m in ("nnshot", "structshot")
+    )
+    assert struct.init == near.init
+    assert struct.train == {**near.train, "transitions": "source"}
+    assert (near.decode["tau"], struct.decode["tau"]) == (None, tau)
+
+
+@pytest.mark.parametrize(
+    ("setting", "loss"),
+    [("5-way-1-shot", "euclidean"), ("hou-1-shot-50", "euclidean"), ("10-way-5-shot", "kl"), ("hou-5-shot", "kl")],
+)
+def test_container_goes_on_from_its_source(root: Path, setting: str, loss: str) -> None:
+    registry = Registry(root / "config")
+    target = resolve(registry, UserConfig(), Run("fewnerd-inter-open", setting, "container", "bert-base-uncased"))
+    assert target.init is not None
+    source = resolve(registry, UserConfig(), target.init)
+    assert source.train["source"]["batch_size"] == 32
+    assert (source.train["source"]["epochs"], source.train["finetune"], target.train["source"]) == (1, None, None)
+    assert target.train["finetune"] == {"loss": loss, "lr": 5e-5, "clip": 1.0, "most": 100}
+    assert target.decode == {"tau": 0.01}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,7 +11,8 @@ from tiny_encoder import build
 
 from fewtable.corpus import Sentence
 from fewtable.errors import DataError
-from fewtable.training.encoder import Encoder
+from fewtable.training import unpadded
+from fewtable.training.encoder import Encoder, Layers, Window
 from fewtable.training.words import Words, hand_on, tagged
 
 SENTENCES = [tuple(t.split()) for t in ("anna saw york", "she likes paris a lot", "bob saw \u200b there", "anna", "")]
@@ -27,29 +28,31 @@ def words(folder: Path) -> Words:
     return Words(Encoder(folder, "float32"), normalise=True)
 
 
-def counted(words: Words) -> list[int]:
-    """Count the windows of each forward from now on."""
+def counted(words: Words, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count the windows of each call for new vectors from now on."""
     seen: list[int] = []
-    original: Any = words.encoder.states
+    original = unpadded.states
 
-    def states(windows: Any) -> Any:
+    def states(encoder: Encoder, windows: Sequence[Window]) -> torch.Tensor:
         seen.append(len(windows))
-        return original(windows)
+        return original(encoder, windows)
 
-    words.encoder.states = states  # type: ignore[method-assign]
+    monkeypatch.setattr(unpadded, "states", states)
     return seen
 
 
-def test_vectors_are_those_of_the_encoder_and_each_sentence_is_encoded_once(words: Words) -> None:
+def test_vectors_are_those_of_the_encoder_and_each_sentence_is_encoded_once(
+    words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vectors, places = words(SENTENCES)
     assert places == [[0, 1, 2], [0, 1, 2, 3, 4], [0, 1, 3], [0], []]
     plain = dict(words.encoder.vectors([words.encoder.windows(s) for s in SENTENCES]))
     for index, found in enumerate(vectors):
         expected = torch.nn.functional.normalize(plain[index], dim=-1)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-    seen = counted(words)
+    seen = counted(words, monkeypatch)
     again, _ = words([SENTENCES[2], SENTENCES[0], SENTENCES[0]])
-    assert seen == []
+    assert sum(seen) == 0
     assert torch.equal(again[0], vectors[2])
 
 
@@ -61,29 +64,59 @@ def test_what_came_before_changes_no_bit(folder: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(one, two[::-1], strict=True))
 
 
-def test_the_oldest_vectors_are_forgotten_beyond_the_limit(folder: Path) -> None:
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+@pytest.mark.parametrize("layers", ["last", "sum4"])
+def test_end_to_end_a_sentence_reads_as_by_itself(tmp_path: Path, kind: str, layers: Layers) -> None:
+    many = [tuple(f"w{n}" for n in range(start, start + size)) for start, size in ((0, 40), (3, 1), (9, 30), (5, 25))]
+    many += [tuple(f"w{(7 * n + k) % 45}" for n in range(3 + k)) for k in range(28)]
+    folder = build(tmp_path / "bert", [f"w{n}" for n in range(45)], hidden=48, layers=4)
+    if kind == "roberta":
+        _as_roberta(folder)
+    encoder = Encoder(folder, "float32", layers)
+    windows = [w for s in many for w in encoder.windows(s)]
+    assert sum(len(w.ids) for w in windows) > unpadded.PACK
+    together = unpadded.states(encoder, windows)
+    with torch.inference_mode():
+        torch.testing.assert_close(together, encoder.states(windows), atol=2e-5, rtol=1e-4)
+    alone = torch.cat([unpadded.states(encoder, [w]) for w in windows])
+    assert torch.equal(together, alone)
+    assert encoder.model.config._attn_implementation == "sdpa"
+
+
+def _as_roberta(folder: Path) -> None:
+    """Put a random RoBERTa in the place of the BERT; its positions begin behind the number of the padding piece."""
+    from transformers import RobertaConfig, RobertaModel
+
+    config = RobertaConfig(
+        vocab_size=100, hidden_size=48, num_hidden_layers=4, num_attention_heads=2, intermediate_size=96,
+        max_position_embeddings=70, pad_token_id=0, type_vocab_size=1,
+    )  # fmt: skip
+    RobertaModel(config).save_pretrained(folder)
+
+
+def test_the_oldest_vectors_are_forgotten_beyond_the_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = Words(Encoder(folder, "float32"), normalise=False, limit=4 * 64 * 4)  # four words of 64 numbers
     words(SENTENCES)
-    seen = counted(words)
+    seen = counted(words, monkeypatch)
     words([SENTENCES[2], SENTENCES[3]])
-    assert seen == []
+    assert sum(seen) == 0
     words([SENTENCES[1]])
-    assert seen == [1]
+    assert sum(seen) == 1
 
 
-def test_weights_are_read_when_they_are_others(words: Words, tmp_path: Path) -> None:
+def test_weights_are_read_when_they_are_others(words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words.encoder.save(tmp_path / "a")
     hand_on(tmp_path / "a", tmp_path / "b", "encoder.safetensors", "absent.safetensors")
     assert [p.name for p in (tmp_path / "b").iterdir()] == ["encoder.safetensors"]
     words.start(tmp_path / "a")
     before, _ = words(SENTENCES[:1])
-    seen = counted(words)
+    seen = counted(words, monkeypatch)
     words.start(tmp_path / "b")  # one file under two names
     words(SENTENCES[:1])
-    assert seen == []
+    assert sum(seen) == 0
     words.start(None)
     words(SENTENCES[:1])
-    assert seen == [1]
+    assert sum(seen) == 1
     with torch.no_grad():
         next(words.encoder.model.parameters()).mul_(2)
     words.changed()
