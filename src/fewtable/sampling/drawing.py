@@ -191,7 +191,7 @@ def _header(sampler: SamplerSpec, pool: Pool, choice: Choice, positions: Sequenc
         seed,
         counts=counts,
         target=target,
-        most=target,
+        most=target if choice.most is None else choice.most,
         sentences=len(positions),
         duplicates=len(positions) - len(texts),
     )

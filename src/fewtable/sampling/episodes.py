@@ -171,6 +171,7 @@ def _choice(pool: Pool, ways: Sequence[int], parts: _Parts, shots: tuple[int, in
     return Choice(
         parts.support,
         target=dict.fromkeys(names.values(), k),
+        most=dict.fromkeys(names.values(), 2 * k),
         counts={name: support[index] for index, name in names.items()},
         types=frozenset(names.values()),
         query=parts.query,

@@ -43,7 +43,7 @@ def prepare(pool: Pool, sampler: SamplerSpec) -> Drawer:
         _prune(tags, kept, reached, target, rate, rng)
         query = _query(tags, kept, target, q, rng)
         notes = {"unit": "sentences with the tag", "query": {"sentences": len(query)}}
-        return Choice(kept, target=target, counts=reached, types=types, query=query, notes=notes)
+        return Choice(kept, target=target, counts=reached, most={}, types=types, query=query, notes=notes)
 
     return draw
 

@@ -98,6 +98,8 @@ class Choice:
     """What the rule aims at: type (or tag) -> number; the keys are what is counted."""
     counts: dict[str, int] | None = None
     """What was reached, where the rule does not count mentions."""
+    most: dict[str, int] | None = None
+    """What is still no excess, where that is more than the target; empty where nothing is."""
     types: frozenset[str] | None = None
     """The types of the task, where the rule chooses them."""
     query: list[int] | None = None

@@ -7,6 +7,7 @@ from typing import Any
 
 from fewtable.layouts import STRINGS, ColumnSpec, Metric, TableSpec, cell_key, metric_key
 from fewtable.scoring.block import SCORER
+from fewtable.specs import EPISODES
 from fewtable.tables.model import CellFile, full_title
 
 PAIRED = (
@@ -109,7 +110,9 @@ def _column(column: ColumnSpec, cells: list[CellFile]) -> str:
 
 
 def _asked(cell: CellFile) -> str:
-    """Say which sentences were asked: a split, or a fixed random part of it."""
+    """Say which sentences were asked: a split, a fixed random part of it, or those that each episode draws."""
+    if (cell["spec"].get("sampler") or {}).get("rule") in EPISODES:
+        return f"sentences of {cell['query']} that each episode draws"
     query = cell["spec"].get("query") or {}
     limit, pairs = query.get("limit"), query.get("pairs")
     asked = f"{limit} fixed sentences of {cell['query']}" if limit else f"the {cell['query']} split"
@@ -128,7 +131,9 @@ def sample_text(cell: CellFile) -> str:
         return text
     sizes = [header["sentences"] for header in headers if "sentences" in header]
     counts = [n for header in headers for n in header.get("counts", {}).values()]
-    text += f", {_range(sizes)} support sentences, {_range(counts)} mentions a type"
+    unit = first.get("unit", "mentions")
+    each = "mentions a type" if unit == "mentions" else unit
+    text += f", {_range(sizes)} support sentences, {_range(counts)} {each}"
     short = sum(sum((header.get("short") or {}).values()) for header in headers)
     over = sum(sum((header.get("over") or {}).values()) for header in headers)
     slack = [f"{short} missing"] * bool(short) + [f"{over} too many"] * bool(over)

@@ -39,6 +39,7 @@ def check_episode(sentences: list[Sentence], sample: Sample, n_way: int, k: int,
         assert set(got) == set(sample.types)
         assert all(shots <= n <= 2 * shots for n in got.values())
     assert sample.header["counts"] == dict(mentions(sentences, sample.support))
+    assert sample.header["short"] == sample.header["over"] == {}, "up to 2k is no excess"
     assert sample.header["query"]["counts"] == dict(mentions(sentences, sample.query))
 
 

@@ -11,6 +11,7 @@ from fewtable.check import check_oracles
 from fewtable.layouts import TableSpec
 from fewtable.plan import Plan
 from fewtable.registry import Registry
+from fewtable.resolve import Run
 
 LADDER = ("llama-sft", "llama-pre-sft", "obp-llm-sft", "obp-llm-no-contrast", "obp-llm")
 """Target SFT alone, after the source, with the contrast, without it but with DPO, with both."""
@@ -130,3 +131,18 @@ def test_the_small_table_has_every_stage_on_open_data(registry: Registry) -> Non
     }
     plan = Plan(registry, {})
     assert not any(plan.unavailable(run) for run in plan.runs("tables", "obp-llm/small").values())
+
+
+def test_fewer_episodes_train_alike_and_pooled_ones_as_the_released_converters(registry: Registry) -> None:
+    plan = Plan(registry, {})
+
+    def resolved(setting: str, method: str) -> tuple[int, object]:
+        found = plan.method(Run("fewnerd-inter-open", setting, method, "llama-3.1-8b"))
+        return found.train["epochs"], found.format_options["negatives"]
+
+    assert resolved("5-way-1-shot-50", "llama-sft") == resolved("5-way-1-shot", "llama-sft") == (10, "all")
+    assert resolved("5-way-5-shot-50", "obp-llm-sft") == (5, "all")
+    for method in (*LADDER, "baner", "cllmfs"):
+        for pooled in ("5-way-1-shot-pooled", "hou-5-shot-official-pooled"):
+            assert resolved(pooled, method)[1] == "none", (method, pooled)
+    assert resolved("5-way-1-shot-pooled", "llama-pre-sft")[0] == 3

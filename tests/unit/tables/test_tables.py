@@ -254,6 +254,17 @@ def test_the_line_under_the_table_says_how(cells: list[dict[str, Any]]) -> None:
     assert "A paper, Table 1" in said["Printed"]
 
 
+def test_the_line_of_an_episodic_column(cells: list[dict[str, Any]]) -> None:
+    found = cell(cells, "lexicon")
+    found["spec"]["sampler"] = {"rule": "mini-including"}
+    for header in found["samples"].values():
+        header["unit"] = "sentences with the tag"
+    by_key = {f"toy/2-shot/{found['method']}/{found['backbone']}": found}
+    text = dict(lines(spec(), by_key))["Sample, Toy, 2-shot"]
+    assert "sentences with the tag (" in text or "sentences with the tag;" in text
+    assert "asked sentences of test that each episode draws" in text
+
+
 def test_the_line_tells_the_query_sentences_that_a_pooled_support_holds(cells: list[dict[str, Any]]) -> None:
     found = cell(cells, "lexicon")
     assert "among them" not in sample_text(found)
