@@ -6,17 +6,18 @@ The support is not looked at. A local model reads the method's template; an endp
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from pydantic import Field
 
 from fewtable.backbones import read_spec
 from fewtable.corpus import Sentence, Task
-from fewtable.errors import ConfigError
+from fewtable.errors import ConfigError, DataError
 from fewtable.families._dialogue import Answering, Dialogue
 from fewtable.families._text import format_of, queries
 from fewtable.families.base import Fit, Job
@@ -24,6 +25,11 @@ from fewtable.files import digest, write_text
 from fewtable.formats.base import Example, Format
 from fewtable.formats.dialogue import Template, turns
 from fewtable.specs import RunSpec, Spec
+
+if TYPE_CHECKING:
+    from fewtable.teachers.journal import Answer
+
+log = logging.getLogger(__name__)
 
 BACKBONES = frozenset({"causal", "endpoint"})
 OUTPUT = "text"
@@ -94,7 +100,11 @@ class _Endpoint:
     def answers(
         self, groups: Sequence[Sequence[Example]], form: Format, sentences: Sequence[Sentence]
     ) -> list[list[str]]:
-        """Ask what the journal does not answer; one question is asked once. A refused one has an empty answer."""
+        """Ask what the journal does not answer; one question is asked once. A refused one has an empty answer.
+
+        Raises:
+            DataError: a question failed again and again, in a way that may pass; and as ``client.ask_all``.
+        """
         from tqdm import tqdm
 
         from fewtable.teachers.client import ask_all
@@ -107,6 +117,7 @@ class _Endpoint:
             every = 0.5 if sys.stderr.isatty() else 60.0
             with tqdm(total=len(asked), initial=len(asked) - len(left), unit="query", mininterval=every) as bar:
                 asyncio.run(ask_all(left, self._spec, journal, bar))
+            _look([journal.answers[key] for key in asked], self._spec.url)
             return [[journal.answers[request.key].answer for request in of_one] for of_one in requests]
 
     def _request(self, query: Example) -> Any:
@@ -119,6 +130,19 @@ class _Endpoint:
         ][:-1]
         # Not the address: an answer is the model's, wherever it runs.
         return Request(digest([messages, self._spec.model, self._spec.params]), messages)
+
+
+def _look(answers: Sequence[Answer], where: str) -> None:
+    """Say how many questions were refused; raise DataError where one is to be asked again."""
+    refused = [answer for answer in answers if answer.refused is not None]
+    if failed := [answer for answer in refused if answer.again]:
+        raise DataError(
+            f"{len(failed):,} of {len(answers):,} questions have no answer; the first: {failed[0].refused}",
+            where=where,
+            fix="see that the endpoint runs, and run it again: what was answered is kept",
+        )
+    if refused:
+        log.warning("%d of %d questions were refused; the first: %s", len(refused), len(answers), refused[0].refused)
 
 
 class _Session:

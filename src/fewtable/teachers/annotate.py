@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from fewtable.corpus import write_sentences
 from fewtable.errors import DataError
 from fewtable.files import digest, read_jsonl, write_json, write_jsonl
 from fewtable.teachers import filters
-from fewtable.teachers.budget import Estimate, at_most, dollars, expected_tokens
+from fewtable.teachers.budget import Estimate, at_most, dollars, expected_tokens, money
 from fewtable.teachers.journal import NO_ROOM, Answer, Journal, no_room
 from fewtable.teachers.parse import parse
 from fewtable.teachers.prompts import messages
@@ -79,9 +79,10 @@ def estimate(spec: TeacherSpec, places: Places) -> Estimate:
     """Return what an annotation would still cost, without a call."""
     passages = {key_of(spec, p.text): p for p in read_passages(places.passages)}
     answers: dict[str, Answer] = {}
+    billed = (0, 0)
     if places.journal.exists():
         with Journal(places.journal) as journal:
-            answers = journal.answers
+            answers, billed = journal.answers, journal.billed
     left = [p for key, p in passages.items() if key not in answers]
     if spec.endpoint is None:
         return Estimate(len(left), len(passages) - len(left), (0, 0), (0, 0), None, None)
@@ -93,6 +94,7 @@ def estimate(spec: TeacherSpec, places: Places) -> Estimate:
         (sum(m[0] for m in most), sum(m[1] for m in most)),
         spec.endpoint.price,
         spec.endpoint.budget,
+        dollars(spec.endpoint.price, billed),
     )
 
 
@@ -102,7 +104,8 @@ def annotate(spec: TeacherSpec, places: Places) -> dict[str, Any]:
     What the journal answers is not asked again. Returns the summary.
 
     Raises:
-        ConfigError, DataError, BudgetError: see client.ask_all and pipeline.Pipeline; the journal stays and goes on.
+        ConfigError, DataError, BudgetError: see client.ask_all, pipeline.Pipeline and write; the journal stays and goes
+            on.
     """
     passages = read_passages(places.passages)
     keys = [key_of(spec, p.text) for p in passages]
@@ -152,7 +155,11 @@ def _pipe(spec: PipelineSpec, texts: dict[str, str], journal: Journal, bar: Any)
 
 
 def write(spec: TeacherSpec, passages: Sequence[Passage], answers: Sequence[Answer], folder: Path) -> dict[str, Any]:
-    """Read the answers, filter their entities and write the three files; return the summary."""
+    """Read the answers, filter their entities and write the three files; return the summary.
+
+    Raises:
+        DataError: no answer could be read; nothing is written.
+    """
     dropped: Counter[str] = Counter()
     repairs: Counter[str] = Counter()
     outcome: Counter[str] = Counter()
@@ -171,6 +178,13 @@ def write(spec: TeacherSpec, passages: Sequence[Passage], answers: Sequence[Answ
             sentences.append(sentence)
         else:
             outcome["without-entities"] += 1
+    refusal = next((answer.refused for answer in answers if answer.refused is not None), None)
+    if answers and not outcome["read"]:
+        raise DataError(
+            f"no answer to {len(answers):,} passages can be read: {_unread(outcome, refusal)}",
+            where=str(folder),
+            fix="look at the teacher's YAML (model, max_tokens, options); --retry-refused asks what was refused again",
+        )
     write_jsonl(folder / "answers.jsonl", ({"id": p.id, **a.as_dict()} for p, a in zip(passages, answers, strict=True)))
     write_sentences(folder / "annotations.jsonl", sentences)
     asked = {answer.key: answer for answer in answers}.values()
@@ -184,6 +198,7 @@ def write(spec: TeacherSpec, passages: Sequence[Passage], answers: Sequence[Answ
         "answers": {
             name: outcome[name] for name in ("read", "unparseable", "refused", "truncated", "without-entities")
         },
+        "refusal": refusal,
         "repairs": dict(sorted(repairs.items())),
         "dropped": {cause: dropped[cause] for cause in ("malformed", *filters.CAUSES)},
         "tokens": {"input": tokens[0], "output": tokens[1]},
@@ -194,7 +209,18 @@ def write(spec: TeacherSpec, passages: Sequence[Passage], answers: Sequence[Answ
 
 
 def summary_line(summary: dict[str, Any]) -> str:
-    """Return the summary in one line: passages kept, entities, types, price."""
+    """Return the summary in one line: passages kept, entities, types, price; answers without use, entities dropped."""
     kept, read = summary["passages"]["kept"], summary["passages"]["read"]
     line = f"{kept:,} of {read:,} passages, {summary['entities']:,} entities of {summary['types']:,} types"
-    return f"{line}, ${summary['price']:.4f}" if summary["price"] else line
+    line += f", {money(summary['price'])}" if summary["price"] else ""
+    unread = _unread(summary["answers"], summary["refusal"])
+    dropped = ", ".join(f"{count:,} {cause}" for cause, count in summary["dropped"].items() if count)
+    return line + (f"; answers: {unread}" if unread else "") + (f"; entities dropped: {dropped}" if dropped else "")
+
+
+def _unread(answers: Mapping[str, int], refusal: str | None) -> str:
+    """Return how many answers were refused, with the first reason, unparseable and cut."""
+    counted = {kind: f"{answers[kind]:,} {kind}" for kind in ("refused", "unparseable", "truncated") if answers[kind]}
+    if "refused" in counted:
+        counted["refused"] += f" (the first: {refusal})"
+    return ", ".join(counted.values())

@@ -1,7 +1,8 @@
-"""What an annotation costs: a budget that is never passed, and an estimate before anything is asked."""
+"""What asking costs: a budget that a journal never passes, and an estimate before anything is asked."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,13 +26,20 @@ def dollars(price: PriceSpec | None, tokens: Sequence[int]) -> float:
     return (tokens[0] * price.input + tokens[1] * price.output) / 1e6 if price else 0.0
 
 
+def money(amount: float) -> str:
+    """Return dollars for people: cents, and below a dollar three digits of what there is."""
+    if amount >= 1 or amount <= 0:
+        return f"${amount:,.2f}"
+    return f"${amount:.{2 - math.floor(math.log10(amount))}f}"
+
+
 def at_most(messages: Sequence[dict[str, str]], max_tokens: int) -> tuple[int, int]:
     """Return the most (input, output) tokens that a request can be billed: no tokenizer gives a byte two tokens."""
     return sum(len(m["content"].encode()) for m in messages) + OVERHEAD, max_tokens
 
 
 class Budget:
-    """Spent and held dollars: every request holds the most that it can cost until it is answered."""
+    """One journal's spent and held dollars: a request holds the most that it can cost until it is answered."""
 
     def __init__(self, spec: EndpointSpec, spent: Sequence[int]) -> None:
         self.price = spec.price
@@ -55,11 +63,13 @@ class Budget:
         self.held = self.held - dollars(self.price, held) if self.in_flight else 0.0
         self.spent += dollars(self.price, billed)
 
-    def passed(self, left: int) -> BudgetError:
-        """Return what is said when the next request could pass the budget."""
+    def passed(self, left: int, tokens: Sequence[int]) -> BudgetError:
+        """Return what is said when the next of ``left`` requests, which costs ``tokens`` at most, could pass it."""
+        assert self.limit is not None
         return BudgetError(
-            f"the budget of ${self.limit:g} is used up: ${self.spent:.4f} spent, {left} requests left",
-            fix="raise the teacher's endpoint.budget; what was answered is kept",
+            f"the budget of {money(self.limit)} could be passed: {money(self.spent)} spent, the next request may cost "
+            f"up to {money(dollars(self.price, tokens))}, {left:,} requests left",
+            fix="raise endpoint.budget in its YAML; what was answered is kept",
         )
 
 
@@ -76,6 +86,8 @@ class Estimate:
     """Input and output tokens at most."""
     price: PriceSpec | None
     budget: float | None
+    spent: float = 0.0
+    """Dollars that the journal counts."""
 
     def render(self) -> str:
         """Return the estimate as lines for people."""
@@ -86,11 +98,13 @@ class Estimate:
         ]
         if self.price:
             expected, most = dollars(self.price, self.tokens), dollars(self.price, self.most)
-            lines.append(f"price          ${expected:,.2f} expected, ${most:,.2f} at most")
+            lines.append(f"price          {money(expected)} expected, {money(most)} at most")
         else:
             lines.append("price          none")
         if self.budget is not None:
-            lines.append(f"budget         ${self.budget:,.2f}")
+            lines.append(
+                f"budget         {money(self.budget)}, for this teacher on this corpus; {money(self.spent)} spent"
+            )
         return "\n".join(lines)
 
 

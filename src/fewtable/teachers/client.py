@@ -95,7 +95,6 @@ async def ask_all(requests: Sequence[Request], spec: EndpointSpec, journal: Jour
     """
     if not requests:
         return
-    spent = [sum(a.tokens[i] for a in journal.answers.values()) + journal.lost[i] for i in (0, 1)]
     async with openai.AsyncOpenAI(
         api_key=read_key(spec, os.environ),
         base_url=spec.url,
@@ -103,7 +102,7 @@ async def ask_all(requests: Sequence[Request], spec: EndpointSpec, journal: Jour
         timeout=spec.timeout,
         http_client=openai.DefaultAioHttpClient(timeout=spec.timeout),
     ) as client:
-        asking = _Asking(client, spec, journal, Budget(spec, spent), bar, len(requests))
+        asking = _Asking(client, spec, journal, Budget(spec, journal.billed), bar, len(requests))
         left = iter(requests)
         try:
             async with asyncio.TaskGroup() as group:
@@ -230,7 +229,7 @@ class _Asking:
             await asyncio.sleep(pause)
         while not self.budget.fits(held):
             if not self.budget.in_flight:
-                raise self.budget.passed(self.left)
+                raise self.budget.passed(self.left, held)
             self.settled.clear()
             await self.settled.wait()
         self.budget.hold(held)

@@ -134,6 +134,12 @@ class Journal:
         self._append({"lost": [sent, got]})
         self._lose(sent, got)
 
+    @property
+    def billed(self) -> tuple[int, int]:
+        """Input and output tokens of all answers, and at most of what was lost."""
+        sent, got = (sum(a.tokens[i] for a in self.answers.values()) + self.lost[i] for i in (0, 1))
+        return sent, got
+
     def retry_refused(self) -> None:
         """Have all that was refused so far asked again, by this run or a later one."""
         self._append({"retry": "refused"})

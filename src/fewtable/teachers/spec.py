@@ -35,7 +35,8 @@ class EndpointSpec(Spec):
     """Other keys of the request's body, such as ``seed``; they can change answers."""
     price: PriceSpec | None = None
     budget: Annotated[float, Field(gt=0)] | None = None
-    """Dollars that are never passed; needs a price."""
+    """Dollars that one journal never passes: a teacher on one corpus, or a backbone in one run's job. Others that use
+    the same key are not counted. Needs a price."""
     in_flight: Annotated[int, Field(ge=1)] = 64
     """Requests at once."""
     timeout: Annotated[float, Field(gt=0)] = 120

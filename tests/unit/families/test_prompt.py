@@ -168,6 +168,26 @@ def test_what_was_answered_before_a_failure_is_not_asked_again(tmp_path: Path) -
         assert block(run_spec(), backbone, tmp_path) == outputs and len(server.bodies) == size
 
 
+def test_refusals_are_said_and_what_may_pass_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(client, "PAUSE", 0.01)
+    monkeypatch.setattr(client, "LONGEST_PAUSE", 0.02)
+
+    def failing(name: str) -> Any:
+        return lambda server, asked, tries: name if "she left" in server.bodies[-1]["messages"][0]["content"] else None
+
+    with ChatServer(failing("503"), answer=lambda asked: "Person: anna") as server:
+        endpoint = {**ENDPOINT, "url": server.url, "in_flight": 1}
+        backbone = put(tmp_path / "b", kind="endpoint", endpoint=endpoint)
+        with pytest.raises(DataError, match=r"1 of 2 questions have no answer; the first: status 503"):
+            block(run_spec(), backbone, tmp_path)
+        server.fault = failing("400")
+        outputs = block(run_spec(), backbone, tmp_path)
+    assert outputs.count("") == 1
+    assert "1 of 2 questions were refused; the first: status 400" in caplog.text
+
+
 def test_what_the_journal_answers_needs_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THE_KEY", "k")
     with ChatServer(answer=lambda asked: "Person: anna") as server:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from fewtable.corpus import read_sentences
 from fewtable.errors import ConfigError, DataError, FewtableError
 from fewtable.registry import read_yaml, validate
 from fewtable.teachers import client
-from fewtable.teachers.annotate import Places, annotate, estimate
+from fewtable.teachers.annotate import Places, annotate, estimate, summary_line
 from fewtable.teachers.spec import TeacherSpec
 from fixtures.chat_server import ChatServer
 
@@ -124,6 +125,30 @@ def test_answers_are_counted_by_what_they_are(tmp_path: Path) -> None:
     assert (summary["passages"], summary["entities"]) == ({"read": 11, "kept": 7}, 8)
     types = {e.type for s in read_sentences(places.output / "annotations.jsonl") for e in s.entities}
     assert "\N{REPLACEMENT CHARACTER} person" in types
+
+
+def test_the_line_says_what_could_not_be_used(tmp_path: Path) -> None:
+    places = write_corpus(tmp_path, [f"{name}: Ann lives in Oslo" for name in ANSWERS])
+    bad = {f"{name}: Ann lives in Oslo" for name in ("none", "fenced")}
+    with ChatServer(
+        lambda server, text, tries: "400" if text in bad else None, lambda text: ANSWERS[text.partition(":")[0]]
+    ) as server:
+        summary = annotate(teacher(server.url, price={"input": 1, "output": 1}), places)
+    line = summary_line(summary)
+    assert "2 refused (the first: status 400: no: 400), 3 unparseable, 1 truncated" in line
+    assert "entities dropped: 1 malformed, 1 blacklisted, 1 non-english, 2 not-in-passage" in line
+    assert re.search(r"types, \$0\.000\d\d\d;", line), line
+
+
+def test_an_annotation_without_any_answer_is_an_error(tmp_path: Path) -> None:
+    """Exit code 1 where nothing could be read; what is refused or empty in part is said, and done."""
+    places = write_corpus(tmp_path, [passage(i) for i in range(3)])
+    with ChatServer(answer=lambda text: "I will not.") as server:
+        with pytest.raises(DataError, match="no answer to 3 passages can be read: 3 unparseable"):
+            annotate(teacher(server.url), places)
+        assert not places.output.exists()
+        server.answer = lambda text: "[]"
+        assert annotate(teacher(server.url, max_tokens=99), places)["passages"]["kept"] == 0
 
 
 def test_the_same_file_in_whatever_order_answers_come(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from teachers_chat import files, passage, teacher, write_corpus
 from fewtable.errors import ConfigError, DataError
 from fewtable.teachers import client
 from fewtable.teachers.annotate import Places, annotate, estimate
-from fewtable.teachers.budget import BudgetError, at_most, dollars
+from fewtable.teachers.budget import BudgetError, at_most, dollars, money
 from fewtable.teachers.journal import Journal
 from fewtable.teachers.prompts import INSTRUCTION, SYSTEM
 from fewtable.teachers.spec import PriceSpec
@@ -326,7 +327,8 @@ def test_the_budget_stops_before_it_is_passed_and_goes_on_when_raised(
     limit = 0.01
     with ChatServer(fault) as server:
         price = PriceSpec(**PRICE)
-        with pytest.raises(BudgetError, match="the budget of"):
+        said = r"the budget of \$0\.0100 could be passed: .* the next request may cost up to \$0\.00\d\d\d,"
+        with pytest.raises(BudgetError, match=said):
             annotate(teacher(server.url, price=PRICE, budget=limit), places)
         billed = [server.completion(b, server.answer(server.passage(b)))["usage"] for b in server.bodies]
         spent = [sum(b[kind] for b in billed) for kind in ("prompt_tokens", "completion_tokens")]
@@ -355,3 +357,12 @@ def test_the_estimate_asks_nothing(tmp_path: Path) -> None:
     assert "expected" in text and "at most" in text and "$1.00" in text
     assert before.most[1] == 10 * 100
     assert after.tokens == (0, 0)
+    assert re.search(r"\$1\.00, for this teacher on this corpus; \$0\.00\d\d\d? spent", after.render())
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(0, "$0.00"), (1234.5, "$1,234.50"), (0.5, "$0.500"), (0.01234, "$0.0123"), (4.2e-6, "$0.00000420")],
+)
+def test_prices_have_significant_digits(amount: float, text: str) -> None:
+    assert money(amount) == text

@@ -53,6 +53,18 @@ def test_a_broken_line_in_the_middle_is_passed_over(tmp_path: Path) -> None:
         assert list(journal.answers) == ["k1", "k3"]
 
 
+def test_what_was_refused_is_asked_again_on_request(tmp_path: Path) -> None:
+    with Journal(filled(tmp_path / "j")) as journal:
+        assert journal.billed == (10 + 11 + 7, 5 + 512 + 3)
+        journal.retry_refused()
+        assert list(journal.answers) == ["k1", "k2"]
+        journal.add(Answer("k4", refused="later"))
+        journal.add(Answer("k5", refused="status 500", again=True))
+        assert journal.answers["k5"].refused
+    with Journal(tmp_path / "j") as journal:
+        assert list(journal.answers) == ["k1", "k2", "k4"]
+
+
 def test_a_second_process_is_turned_away(tmp_path: Path) -> None:
     with Journal(tmp_path / "j"), pytest.raises(DataError, match="another annotation"):
         Journal(tmp_path / "j")

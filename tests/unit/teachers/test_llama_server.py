@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-import json
 import os
 import shutil
 import socket
@@ -16,12 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from teachers_chat import files, teacher, write_corpus
+from teachers_chat import teacher, write_corpus
 
 from fewtable.backbones import package_folder
-from fewtable.errors import ConfigError
+from fewtable.errors import ConfigError, DataError
 from fewtable.registry import Registry
 from fewtable.teachers.annotate import annotate
+from fewtable.teachers.journal import Journal
 
 TEXT = "Barack Obama visited the Mayo Clinic in Rochester on Monday."
 
@@ -75,11 +76,10 @@ def test_a_real_llama_cpp_server(server: str, tmp_path: Path) -> None:
     made = []
     for name in ("one", "two"):
         places = write_corpus(tmp_path / name, [TEXT])
-        summary = annotate(teacher(server, max_tokens=12, in_flight=1), places)
-        assert sum(summary["answers"][kind] for kind in ("read", "unparseable")) == 1
-        assert summary["answers"]["refused"] == 0
-        assert summary["tokens"]["input"] > 50
-        rows = [json.loads(line) for line in (places.output / "answers.jsonl").read_text().splitlines()]
-        assert all(row["answer"] for row in rows)
-        made.append(files(places))
+        with contextlib.suppress(DataError):  # twelve tokens of so small a model seldom make a list
+            annotate(teacher(server, max_tokens=12, in_flight=1), places)
+        with Journal(places.journal) as journal:
+            (answer,) = journal.answers.values()
+        assert answer.refused is None and answer.answer and answer.tokens[0] > 50
+        made.append(answer)
     assert made[0] == made[1]
