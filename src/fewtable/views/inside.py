@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 
@@ -122,24 +122,32 @@ def cosines(model: Any, asked: Question, layer: int) -> torch.Tensor:
     return (keys @ query[0]).cpu()
 
 
-def represented(
-    model: Any, asked: Sequence[Question], layer: int, features: Literal["hidden", "projections"]
-) -> list[torch.Tensor]:
-    """Return each question's (spans, size): a span's vector of length 1, the mean over its tokens.
+class Vectors(NamedTuple):
+    """The spans of a question, (spans, size) each: of length 1, the mean over a span's tokens."""
+
+    hidden: torch.Tensor
+    """The layer's output."""
+    keys: torch.Tensor
+    """What the contrast trains: the keys before positions, the mean over heads."""
+
+
+def represented(model: Any, asked: Sequence[Question], layer: int) -> list[Vectors]:
+    """Return the vectors of each question's spans.
 
     Args:
         model: a decoder-only one.
         asked: questions; of each, what stands after its last span is not read, for it cannot matter.
         layer: number of the layer, from 1.
-        features: the layer's output, or its keys, the mean over heads.
     """
     texts = [question.ids[: max(end for _, end in question.spans)] for question in asked]
-    found: dict[int, torch.Tensor] = {}
+    found: dict[int, Vectors] = {}
+    output, projections = Contrast(layer=layer, features="hidden"), Contrast(layer=layer)
     for batch in layout([len(text) for text in texts], BATCH):
         ids, mask = (t.to(model.device) for t in pad([texts[n] for n in batch], 0, left=False))
-        with torch.inference_mode(), reading(model, Contrast(layer=layer, features=features)) as seen:
+        with torch.inference_mode(), reading(model, output) as states, reading(model, projections) as seen:
             model.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False)
-        states = seen["both" if features == "hidden" else "keys"]
         for place, number in enumerate(batch):
-            found[number] = means(states[place], [range(*span) for span in asked[number].spans]).cpu()
+            tokens = [range(*span) for span in asked[number].spans]
+            both = (means(states["both"][place], tokens), means(seen["keys"][place], tokens))
+            found[number] = Vectors(*(vectors.cpu() for vectors in both))
     return [found[number] for number in range(len(asked))]

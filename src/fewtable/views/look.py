@@ -130,14 +130,12 @@ def _vectors(
         sentence, spans = found[members[0]].sentence, [found[n].entity[:2] for n in members]
         asked += [question(session, form, sentence, name, spans) for name in task.types]
         owners += [members for _ in task.types]
-    made = []
-    for features in ("hidden", "projections"):
-        vectors = represented(model, asked, layer, features)
-        total = np.zeros((len(found), vectors[0].shape[1]), np.float32)
-        for members, values in zip(owners, vectors, strict=True):
-            total[members] += values.numpy() / len(task.types)
-        made.append(total)
-    return made[0], made[1]
+    vectors = represented(model, asked, layer)
+    hidden, keys = (np.zeros((len(found), values.shape[1]), np.float32) for values in vectors[0])
+    for members, of_one in zip(owners, vectors, strict=True):
+        hidden[members] += of_one.hidden.numpy() / len(task.types)
+        keys[members] += of_one.keys.numpy() / len(task.types)
+    return hidden, keys
 
 
 def _rounded(values: np.ndarray[Any, Any]) -> Any:

@@ -135,9 +135,7 @@ def test_vectors_are_means_over_tokens_whatever_the_batch(folder: Path, form: Br
     made = session(folder)
     sentences = [Sentence(f"test-{n:06d}", WORDS[: n % 4 + 2]) for n in range(10)]
     asked = [question(made, form, s, "cuisine", [(0, 1), (0, len(s.words))]) for s in sentences]
-    hidden = represented(model, asked, LAYER, "hidden")
-    keys = represented(model, asked, LAYER, "projections")
-    for one, states, projections in zip(asked, hidden, keys, strict=True):
+    for one, (states, projections) in zip(asked, represented(model, asked, LAYER), strict=True):
         with torch.no_grad():
             output = model(torch.tensor([one.ids]), output_hidden_states=True).hidden_states[LAYER][0]
         key = projected(model.model.layers[LAYER - 1].self_attn.k_proj, inputs_of(model, one.ids), 2)

@@ -96,9 +96,8 @@ def test_a_vector_is_the_mean_over_the_questions_about_all_types(results: Path) 
         hidden, keys = _vectors(model, session, form, task, found, 2)
         for number, (sentence, entity) in enumerate(found):
             asked = [question(session, form, sentence, name, [entity[:2]]) for name in TYPES]
-            for vectors, features in ((hidden, "hidden"), (keys, "projections")):
-                expected = torch.stack(represented(model, asked, 2, features)).mean(0)[0]  # type: ignore[arg-type]
-                assert vectors[number] == pytest.approx(expected.numpy(), abs=1e-5)
+            for vectors, own in zip((hidden, keys), zip(*represented(model, asked, 2), strict=True), strict=True):
+                assert vectors[number] == pytest.approx(torch.stack(own).mean(0)[0].numpy(), abs=1e-5)
 
 
 def test_what_is_not_there_is_said(results: Path) -> None:
