@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from fewtable.files import read_json, stable_seed
 from fewtable.scoring.statistics import (
     RESAMPLES,
     Floats,
-    Interval,
     Statistic,
     bootstrap,
     holm,
+    p_of,
     percentiles,
     randomisation,
     sign_flip,
+    swapped,
     t_interval,
 )
 from fewtable.scoring.units import COLUMNS, GOLD, METRICS, Units, draws_of, episode_f1, units_of
@@ -72,10 +74,7 @@ def compare(a: Draws, b: Draws, metric: str = "strict.f1", resamples: int = RESA
         DataError: draws, sentences or gold differ, or the metric is undefined for a run.
         ConfigError: an unknown metric.
     """
-    left, right = _paired(a, b)
-    statistic = _statistic(metric, left)
-    if metric == EPISODE:
-        left, right = _as_episodes(left), _as_episodes(right)
+    left, right, statistic = _laid_out(a, b, metric)
     a_draws, b_draws = (statistic(side.counts.sum(axis=1)) for side in (left, right))
     if np.isnan(a_draws).any() or np.isnan(b_draws).any():
         raise DataError(f"'{metric}' is undefined for a draw: no prediction found a gold mention")
@@ -84,48 +83,86 @@ def compare(a: Draws, b: Draws, metric: str = "strict.f1", resamples: int = RESA
     seed = stable_seed("compare", metric)
     both = np.concatenate([left.counts, right.counts], axis=2)
     size = left.counts.shape[2]
-    pairs = bootstrap(both, lambda s: _pair(statistic, s, size), seed=seed, resamples=resamples)
+    pairs = bootstrap(both, partial(_pair, statistic, size=size), seed=seed, resamples=resamples)
     t_low, t_high = t_interval(differences) or (None, None)
-    low, high = percentiles(pairs[:, 0] - pairs[:, 1]) or (None, None)
-    relative = _relative(pairs)
     return {
         "metric": metric,
         "unit": "episode" if left.pooled else "sentence",
         "units": left.counts.shape[1],
         "draws": list(left.draws),
-        "a": a_mean,
-        "b": b_mean,
-        "difference": a_mean - b_mean,
         "p": randomisation(left.counts, right.counts, statistic, seed=seed, resamples=resamples),
         "p_draws": sign_flip(differences),
         "p_draws_least": 2 / 2 ** len(differences) if len(differences) <= 20 else None,
-        "low": low,
-        "high": high,
         "t_low": t_low,
         "t_high": t_high,
-        "relative": 100 * (a_mean - b_mean) / b_mean if b_mean else None,
+        "resamples": resamples,
+        **_changes(a_mean, b_mean, pairs),
+    }
+
+
+def _changes(a: float, b: float, pairs: Floats) -> dict[str, float | None]:
+    """Return two values, their difference and relative change, with intervals from resampled (a, b)."""
+    low, high = percentiles(pairs[:, 0] - pairs[:, 1]) or (None, None)
+    usable = pairs[pairs[:, 1] != 0]
+    relative = percentiles(100 * (usable[:, 0] - usable[:, 1]) / usable[:, 1])
+    return {
+        "a": a,
+        "b": b,
+        "difference": a - b,
+        "low": low,
+        "high": high,
+        "relative": 100 * (a - b) / b if b else None,
         "relative_low": relative.low if relative else None,
         "relative_high": relative.high if relative else None,
-        "resamples": resamples,
+    }
+
+
+def compare_mean(
+    pairs: Sequence[tuple[Draws, Draws]], metric: str = "strict.f1", resamples: int = RESAMPLES
+) -> dict[str, Any]:
+    """Compare run A with run B by the mean of a metric over several columns, as in an average of a table.
+
+    Each column is resampled and swapped on its own, for its units are its own.
+
+    Returns:
+        ``metric``, ``a``, ``b``, ``difference``, ``p``, ``low``, ``high``, ``relative``, ``relative_low`` and
+        ``relative_high`` as ``compare``.
+
+    Raises:
+        DataError, ConfigError: as ``compare``.
+    """
+    found, sampled, null = [], [], []
+    for number, (a, b) in enumerate(pairs):
+        left, right, statistic = _laid_out(a, b, metric)
+        size, seed = left.counts.shape[2], stable_seed("compare", metric, number)
+        found.append([float(statistic(side.counts.sum(axis=1)).mean()) for side in (left, right)])
+        both = np.concatenate([left.counts, right.counts], axis=2)
+        sampled.append(bootstrap(both, partial(_pair, statistic, size=size), seed=seed, resamples=resamples))
+        null.append(swapped(left.counts, right.counts, statistic, seed=seed, resamples=resamples))
+    if np.isnan(found).any():
+        raise DataError(f"'{metric}' is undefined in a column: no prediction found a gold mention")
+    a_mean, b_mean = np.mean(found, axis=0).tolist()
+    return {
+        "metric": metric,
+        "p": p_of(a_mean - b_mean, np.mean(null, axis=0)),
+        **_changes(a_mean, b_mean, np.mean(sampled, axis=0)),
     }
 
 
 def compare_all(
-    pairs: Sequence[tuple[Draws, Draws]], metric: str = "strict.f1", resamples: int = RESAMPLES
+    families: Sequence[Sequence[tuple[Draws, Draws]]], metric: str = "strict.f1", resamples: int = RESAMPLES
 ) -> list[dict[str, Any]]:
-    """Compare a family of pairs; each result also holds ``p_holm``, Holm's adjusted p over the family."""
-    results = [compare(a, b, metric, resamples) for a, b in pairs]
+    """Compare runs pair by pair, several pairs at once by their mean; each result also holds Holm's ``p_holm``."""
+    results = [
+        compare(*pairs[0], metric, resamples) if len(pairs) == 1 else compare_mean(pairs, metric, resamples)
+        for pairs in families
+    ]
     adjusted = holm([result["p"] for result in results])
     return [{**result, "p_holm": p} for result, p in zip(results, adjusted, strict=True)]
 
 
-def _pair(statistic: Statistic, sums: Floats, size: int) -> Floats:
+def _pair(statistic: Statistic, sums: Floats, *, size: int) -> Floats:
     return np.stack([statistic(sums[..., :size]), statistic(sums[..., size:])], axis=-1)
-
-
-def _relative(pairs: Floats) -> Interval | None:
-    usable = pairs[pairs[:, 1] != 0]
-    return percentiles(100 * (usable[:, 0] - usable[:, 1]) / usable[:, 1])
 
 
 def _paired(a: Draws, b: Draws) -> tuple[Units, Units]:
@@ -147,6 +184,13 @@ def _paired(a: Draws, b: Draws) -> tuple[Units, Units]:
             fix="score both again on the same data",
         )
     return left, right
+
+
+def _laid_out(a: Draws, b: Draws, metric: str) -> tuple[Units, Units, Statistic]:
+    """Return both runs' counts a unit, and the statistic of their sums."""
+    left, right = _paired(a, b)
+    statistic = _statistic(metric, left)
+    return (_as_episodes(left), _as_episodes(right), statistic) if metric == EPISODE else (left, right, statistic)
 
 
 def _statistic(metric: str, units: Units) -> Statistic:

@@ -143,10 +143,21 @@ def percentiles(values: Floats) -> Interval | None:
 
 
 def randomisation(a: Floats, b: Floats, statistic: Statistic, *, seed: int, resamples: int = RESAMPLES) -> float:
-    """Return the p of the paired approximate randomisation test (fs-13, A).
+    """Return the p of the paired approximate randomisation test (fs-13, A); see ``swapped``."""
+    observed = float((statistic(a.sum(axis=1)) - statistic(b.sum(axis=1))).mean())
+    return p_of(observed, swapped(a, b, statistic, seed=seed, resamples=resamples))
 
-    Under the null hypothesis, A's and B's counts of a unit may be swapped; they are swapped in all draws together,
-    which keeps the dependence between a unit's draws. p = (1 + #{|T_b| >= |T|}) / (resamples + 1).
+
+def p_of(observed: float, values: Floats) -> float:
+    """Return (1 + #{|T_b| >= |T|}) / (resamples + 1) of a statistic and its ``values`` under the null hypothesis."""
+    extreme = int((~(np.abs(values) < abs(observed) - 1e-9)).sum())  # undefined values count as extreme
+    return (1 + extreme) / (len(values) + 1)
+
+
+def swapped(a: Floats, b: Floats, statistic: Statistic, *, seed: int, resamples: int = RESAMPLES) -> Floats:
+    """Return ``resamples`` values of T under the null hypothesis that A's and B's counts of a unit may be swapped.
+
+    They are swapped in all draws together, which keeps the dependence between a unit's draws.
 
     Args:
         a: (draws, units, columns) of one method.
@@ -158,20 +169,18 @@ def randomisation(a: Floats, b: Floats, statistic: Statistic, *, seed: int, resa
     difference = a - b
     rows, times = _distinct(difference)
     total_a, total_b = a.sum(axis=1), b.sum(axis=1)
-    observed = abs(float((statistic(total_a) - statistic(total_b)).mean()))
     moved = rows.any(axis=1)
     rows, times = rows[moved], times[moved]
     if not len(rows):
-        return 1.0
+        return np.zeros(resamples)
     rng = np.random.default_rng(seed)
     step = max(1, _CHUNK // len(rows))
-    extreme = 0
+    parts = []
     for begin in range(0, resamples, step):
-        swapped = rng.binomial(times, 0.5, size=(min(step, resamples - begin), len(rows)))
-        shift = (swapped.astype(np.float64) @ rows).reshape(len(swapped), *total_a.shape)
-        values = (statistic(total_a - shift) - statistic(total_b + shift)).mean(axis=1)
-        extreme += int((~(np.abs(values) < observed - 1e-9)).sum())  # undefined values count as extreme
-    return (1 + extreme) / (resamples + 1)
+        heads = rng.binomial(times, 0.5, size=(min(step, resamples - begin), len(rows)))
+        shift = (heads.astype(np.float64) @ rows).reshape(len(heads), *total_a.shape)
+        parts.append((statistic(total_a - shift) - statistic(total_b + shift)).mean(axis=1))
+    return np.concatenate(parts)
 
 
 def sign_flip(differences: Sequence[float]) -> float | None:

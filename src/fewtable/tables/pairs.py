@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fewtable.files import read_json
-from fewtable.layouts import ERRORS, TableSpec, metric_key
+from fewtable.layouts import ERRORS, AverageSpec, TableSpec, metric_key
 from fewtable.scoring.compare import compare_all
 from fewtable.scoring.units import draws_of
 from fewtable.tables.model import CellFile, Comparison, Entry
@@ -20,9 +20,9 @@ def comparisons(
     cells: Mapping[str, CellFile],
     results: Path,
 ) -> tuple[Comparison, ...]:
-    """Test the pairs of ``spec.compare`` in every column where both rows have a comparable value and scores.
+    """Test the pairs of ``spec.compare`` in each column and average where both rows have comparable values and scores.
 
-    Columns with a metric of their own are left out: one test has one metric.
+    Columns with a metric of their own, and averages of such, are left out: one test has one metric.
 
     Raises:
         DataError: two rows of a column were asked other sentences or drawn otherwise.
@@ -36,17 +36,20 @@ def comparisons(
             return None
         return draws_of([read_json(file) for file in files], [str(file) for file in files])
 
-    places, pairs = [], []
+    own = [column.id for column in spec.columns if column.metric in (None, spec.metric)]
+    places, families = [], []
     for a, b in spec.compare:
-        for column in spec.columns:
-            left, right = entries[a, column.id], entries[b, column.id]
-            if left.main is None or right.main is None or column.metric not in (None, spec.metric):
+        for shown in spec.shown:
+            columns = (shown.over or shown.columns) if isinstance(shown, AverageSpec) else (shown.id,)
+            both = [(entries[a, column], entries[b, column]) for column in columns]
+            if not set(columns) <= set(own) or any(one.main is None for pair in both for one in pair):
                 continue
-            first, second = draws(left.key), draws(right.key)
-            if first is not None and second is not None:
-                places.append((a, b, column.id))
-                pairs.append((first, second))
-    tested = compare_all(pairs, metric_key(spec.metric))
+            pairs = [(draws(left.key), draws(right.key)) for left, right in both]
+            found = [(left, right) for left, right in pairs if left is not None and right is not None]
+            if len(found) == len(pairs):
+                places.append((a, b, shown.id))
+                families.append(found)
+    tested = compare_all(families, metric_key(spec.metric))
     parts: tuple[str, ...] = ("difference", "low", "high", "p", "p_holm")
     if spec.metric in ERRORS:
         parts += ("relative", "relative_low", "relative_high")

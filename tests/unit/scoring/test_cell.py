@@ -19,7 +19,7 @@ from fewtable.formats.base import Dropped, Parsed
 from fewtable.predictions import parse_outputs, raw_answers, read_predictions
 from fewtable.scoring.block import score_block
 from fewtable.scoring.cell import Cell, build_cell
-from fewtable.scoring.compare import compare, compare_all, compare_files, load_run
+from fewtable.scoring.compare import compare, compare_all, compare_files, compare_mean, load_run
 from fewtable.scoring.mentions import Counts
 from fewtable.scoring.overlap import boundary_rates
 from fewtable.scoring.units import draws_of
@@ -291,8 +291,31 @@ def test_compare_equal_and_unequal_runs() -> None:
     assert edges["difference"] < 0
     assert edges["relative"] == pytest.approx(100 * edges["difference"] / edges["b"])
     assert edges["relative_low"] < edges["relative"] < edges["relative_high"] < 0
-    family = compare_all([(good, weak), (good, good)], resamples=999)
+    family = compare_all([[(good, weak)], [(good, good)]], resamples=999)
     assert [result["p_holm"] for result in family] == [2 / 1000, 1.0]
+
+
+def test_compare_by_the_mean_of_columns() -> None:
+    runs = []
+    for tasks in (k_shot(2), episodes(12)):
+        runs.append([draws_of([score_block(tasks, predict(tasks, share, 1))]) for share in (0.8, 0.5)])
+    apart = [compare(good, weak, resamples=999) for good, weak in runs]
+    mean = compare_mean([(good, weak) for good, weak in runs], resamples=999)
+    for name in ("a", "b", "difference"):
+        assert mean[name] == pytest.approx((apart[0][name] + apart[1][name]) / 2)
+    assert mean["low"] < mean["difference"] < mean["high"]
+    assert mean["high"] - mean["low"] < max(one["high"] - one["low"] for one in apart)
+    assert mean["relative"] == pytest.approx(100 * mean["difference"] / mean["b"]) and mean["p"] == 1 / 1000
+    same = compare_mean([(weak, weak) for _, weak in runs], "boundary.ber", resamples=99)
+    assert (same["difference"], same["p"], same["low"], same["relative"]) == (0, 1, 0, 0)
+    opposite = compare_mean([runs[0][:2], runs[0][::-1]], resamples=999)
+    assert opposite["difference"] == pytest.approx(0) and opposite["p"] > 0.9
+    family = compare_all([[runs[0]], runs], resamples=999)
+    assert family[0]["a"] == apart[0]["a"] and family[1]["a"] == mean["a"] and family[1]["p_holm"] >= mean["p"]
+    tasks = k_shot(1, 5)
+    blank = draws_of([score_block(tasks, {1: {s.id: Parsed(()) for s in tasks[0].query}})])
+    with pytest.raises(DataError, match="undefined in a column"):
+        compare_mean([(blank, blank)], "boundary.ber", resamples=9)
 
 
 def test_compare_episodes() -> None:

@@ -106,5 +106,13 @@ def test_a_difference_of_error_rates_has_a_relative_change_with_an_interval(
     assert f"| {shown} |" in render_md(table) and "Relative, %" in render_md(table)
     assert f"relative {shown} %" in render_html(table)
     assert re.search(r"relative .* \\%", render_tex(table))
+    twice = [columns[0], columns[0].model_copy(update={"id": "again"})]
+    average = [{"id": "avg", "title": "Mean", "columns": ["one", "again"]}]
+    both = build("t", spec(columns=twice, averages=average, printed=None), cells, results=results)
+    mean = both.comparisons[-1]
+    assert [c.column for c in both.comparisons] == ["one", "again", "avg"]
+    assert mean.difference == pytest.approx(found.difference) and mean.relative == pytest.approx(found.relative)
+    assert mean.high - mean.low < found.high - found.low, "two columns know more than one"
+    assert "Mean |" in render_md(both).split("Differences between rows")[1]
     plain = build("t", spec(columns=columns, averages=[], printed=None, metric="strict"), cells, results=results)
     assert plain.comparisons[0].relative is None and "elative" not in render_md(plain) + render_tex(plain)
