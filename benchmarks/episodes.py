@@ -1,6 +1,6 @@
 """Episodes an hour of NNShot, StructShot and ProtoBERT against the released Few-NERD code's way, on one encoder.
 
-    python benchmarks/episodes.py [--episodes 50] [--every 1] [--setting 5-way-1-shot] [--threads 1] [--output FILE]
+    python benchmarks/episodes.py [--episodes 50] [--every 1] [--setting 5-way-1-shot] [--methods NAME ...]
 
 Real episodes of Few-NERD inter's test split, drawn by our sampler, on MiniLM (`snakemake results/backbones/minilm` gets
 it). Timed against ours, which is fit and decode of the family as a job runs them:
@@ -163,11 +163,12 @@ def ours(made: Any, task: Task, init: Path, work: Path) -> list[list[str]]:
 
 
 def compare(
-    backbone: Path, tasks: Sequence[Task], init: Path, length: int, counts: Counts, every: int
+    methods: Sequence[str], backbone: Path, tasks: Sequence[Task], init: Path, length: int, counts: Counts, every: int
 ) -> dict[str, Any]:
     """Time both sides on the same episodes, method by method."""
     result: dict[str, Any] = {}
-    for name, (head, tau) in METHODS.items():
+    for name in methods:
+        head, tau = METHODS[name]
         with tempfile.TemporaryDirectory() as folder:
             made = session(backbone, head, tau, length)
             made._words.start(init)
@@ -206,6 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--setting", default="5-way-1-shot")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--backbone", type=Path, default=ROOT / "results" / "backbones" / "minilm")
@@ -235,7 +237,7 @@ def main() -> None:
             "distinct": round(len(set(texts)) / len(texts), 3),
         }  # fmt: skip
         print(json.dumps(result), flush=True)
-        result |= compare(options.backbone, tasks, init, length, count(source), options.every)
+        result |= compare(options.methods, options.backbone, tasks, init, length, count(source), options.every)
     print(json.dumps(result))
     if options.output:
         write_json(options.output, result)
