@@ -68,9 +68,9 @@ def _from_hub(source: HubText) -> Iterator[str]:
 
 
 def _from_file(path: Path, column: str) -> Iterator[str]:
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         yield from _parquet(path, column)
-    elif path.suffix == ".txt":
+    elif path.suffix.lower() == ".txt":
         yield from _blocks(path)
     else:
         for number, line in _lines(path):
@@ -102,10 +102,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     number = 0
     try:
         with path.open("rb") as raw:
-            packed = path.suffix == ".zst"
+            packed = path.suffix.lower() == ".zst"
             stream = io.BufferedReader(arrow.CompressedInputStream(raw, "zstd"), 1 << 20) if packed else raw
             for number, line in enumerate(stream, 1):
-                yield number, line.decode("utf-8")
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError:
         raise DataError("not UTF-8", where=f"{path}:{number}") from None
     except OSError as error:
@@ -113,7 +113,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _blocks(path: Path) -> Iterator[str]:
-    """Yield a text's paragraphs, many at a time; a text without empty lines is split at line ends."""
+    """Yield a text's paragraphs, many at a time; a text without empty lines is split at line ends.
+
+    What ``documents`` counts is such a block: the first that ends at an empty line after ``_BLOCK`` characters.
+    """
     block: list[str] = []
     size = 0
     for _, line in _lines(path):
@@ -122,7 +125,8 @@ def _blocks(path: Path) -> Iterator[str]:
         if size >= _BLOCK and (not line.strip() or size >= 4 * _BLOCK):
             yield "".join(block)
             block, size = [], 0
-    yield "".join(block)
+    if any(map(str.strip, block)):
+        yield "".join(block)
 
 
 def _parquet(path: Path, column: str) -> Iterator[str]:

@@ -104,10 +104,11 @@ def own_files(source: OwnText) -> list[Path]:
         ConfigError: there is none, or one of a kind that can't be read.
     """
     path = Path(source.path).expanduser()
-    found = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+    pattern = str(path.relative_to(path.anchor)).replace("[", "[[]").replace("?", "[?]")  # only * stands for several
+    found = sorted(Path(path.anchor).glob(pattern))
     if not found:
         raise ConfigError("there is no such file", where=str(path), fix="mend 'path' in the corpus's YAML")
     for file in found:
-        if not file.name.endswith(SUFFIXES):
+        if not file.name.lower().endswith(SUFFIXES):
             raise ConfigError("not a kind of file that is read", where=str(file), fix=f"one of {', '.join(SUFFIXES)}")
     return found

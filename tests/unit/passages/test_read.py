@@ -64,6 +64,30 @@ def test_a_text_file_comes_in_blocks_of_paragraphs(tmp_path: Path) -> None:
     assert max(map(len, read(path))) < 300_000, "without empty lines too"
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.jsonl.zst"])
+def test_a_byte_order_mark_is_no_text(tmp_path: Path, name: str) -> None:
+    content = b"\xef\xbb\xbf" + (b"One." if name == "a.txt" else json.dumps(ROWS[0]).encode()) + b"\n"
+    (tmp_path / name).write_bytes(zstandard.compress(content) if name.endswith(".zst") else content)
+    assert [text.strip("\n") for text in read(tmp_path / name)] == ["One."]
+
+
+@pytest.mark.parametrize("content", ["", "\n", " \n\n", "\ufeff"])
+def test_an_empty_text_file_has_no_document(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.txt").write_text(content)
+    assert read(tmp_path / "a.txt") == []
+
+
+def test_brackets_and_capitals_in_a_path_are_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "notes [2024]?"
+    folder.mkdir()
+    (folder / "A.TXT").write_text("a")
+    jsonl(folder / "B.JSONL", ['{"text": "b"}'])
+    jsonl(folder / "C.jsonl.zst", ['{"text": "c"}']).rename(folder / "C.JSONL.ZST")
+    parquet.write_table(arrow.Table.from_pylist(ROWS[:1]), folder / "D.Parquet")
+    assert read(folder / "A.TXT") == ["a"]
+    assert read(folder / "*") == ["a", "b", "c", "One."]
+
+
 def test_a_star_stands_for_several_files_in_order(tmp_path: Path) -> None:
     for name in "bac":
         (tmp_path / f"{name}.txt").write_text(name)
