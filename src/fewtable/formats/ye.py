@@ -18,6 +18,8 @@ from fewtable.literals import show
 from fewtable.specs import Spec
 
 SEPARATORS = re.compile(r"[|;\n]")
+MARKUP, BOLD = r"(?:[-*•]\s+)?(?:\*\*)?", r"(?:\*\*)?"
+"""What chat models put before a type, and behind it or its colon."""
 NOTHING = frozenset({"", "none", "n/a"})
 """Lower-cased values that name no entity."""
 QUOTES = " \t\"'“”‘’`"
@@ -40,7 +42,7 @@ class Ye(Format):
         self._names = {shown.lower(): name for name, shown in self._shown.items()}
         check_words({name: shown.lower() for name, shown in self._shown.items()})
         either = "|".join(re.escape(w) for w in sorted(self._names, key=lambda w: (-len(w), w))) or "(?!)"
-        self._head = re.compile(rf"({either})\s*:", re.IGNORECASE | re.ASCII)
+        self._head = re.compile(rf"{MARKUP}(?P<type>{either})\s*{BOLD}\s*:\s*{BOLD}", re.IGNORECASE | re.ASCII)
 
     def render(self, sentence: Sentence) -> Sequence[Example]:
         """Return the one query of a sentence. Of the example answer, the last types show words, the others None."""
@@ -64,6 +66,7 @@ class Ye(Format):
         """Read an answer; causes: unparsed, unknown-type, unmatched. Any JSON value gives a result.
 
         Values that follow each other in the sentence, comma and all, are one: commas separate and are part of names.
+        A list's sign before a type, and ``**`` around it, are passed over.
         """
         reading = Reading(words)
         text = output.strip() if isinstance(output, str) else ""
@@ -73,7 +76,7 @@ class Ye(Format):
         values: dict[str, dict[str, None]] = {}
         for piece in map(str.strip, SEPARATORS.split(re.sub(r"\Aentity:", "", text, flags=re.IGNORECASE))):
             if head := self._head.match(piece):
-                name = self._names[head[1].lower()]
+                name = self._names[head["type"].lower()]
                 values.setdefault(name, {}).update(dict.fromkeys(_values(words, piece[head.end() :])))
             elif _bare(words, piece).lower() not in NOTHING:
                 reading.drop("unknown-type" if ":" in piece else "unparsed", piece)

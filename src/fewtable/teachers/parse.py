@@ -82,9 +82,9 @@ def _near_json(text: str) -> Any:
 def _pairs(value: Any) -> tuple[list[Pair] | None, int, bool]:
     """Return the pairs of a literal, how many items are none, and whether it was bent from another shape."""
     bent = False
-    if isinstance(value, dict):
+    if isinstance(value, dict):  # {"entities": [(...), ...]}; one whose values are all empty lists none
         inner = [part for part in value.values() if isinstance(part, list) and part and not isinstance(part[0], str)]
-        value, bent = (inner[0] if len(inner) == 1 else [value]), True  # {"entities": [(...), ...]}
+        value, bent = (inner[0] if len(inner) == 1 else [value] if any(value.values()) else []), True
     if isinstance(value, tuple):
         value, bent = list(value), True
         if len(value) == 2 and all(isinstance(part, str) for part in value):

@@ -79,6 +79,25 @@ def test_reading_back_and_what_is_dropped() -> None:
     assert [c for c, _, _ in causes(form.parse(words, "I cannot do that."))] == ["unparsed"]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "- Person: Ann\n- Location: Rome",
+        "* Person: Ann\n* Location: Rome",
+        "• Person: Ann\n• Location: Rome",
+        "**Person**: Ann\n**Location**: Rome",
+        "**Person:** Ann | **Location:** Rome",
+        "- **Person:** Ann\n- **Location** : Rome",
+        "Entity:\n* **Person**: Ann\n* **Location**: Rome",
+    ],
+)
+def test_markup_around_types_is_passed_over(answer: str) -> None:
+    form = make({"p": "person", "l": "location"})
+    read = form.parse(("Ann", "in", "Rome"), answer)
+    assert read.entities == (Entity(0, 1, "p"), Entity(2, 3, "l")) and not read.dropped
+    assert causes(form.parse(("-", "a"), "--Person: a")) == [("unknown-type", "--Person: a", "")]
+
+
 PLAIN = st.lists(st.sampled_from(["a", "bb", "c.", "é", "ü9", "'s"]), min_size=1, max_size=7, unique=True)
 
 

@@ -58,6 +58,11 @@ def test_an_empty_list_is_an_answer() -> None:
     assert parse("There are none: []") == Parsed((), ("surrounded",))
 
 
+@pytest.mark.parametrize("answer", ['{"entities": []}', "{}", '{"person": [], "city": []}', '{"entities": None}'])
+def test_an_object_without_any_entity_is_an_empty_answer(answer: str) -> None:
+    assert parse(answer) == Parsed((), ("shape",))
+
+
 def test_brackets_and_apostrophes_inside_strings() -> None:
     assert parse('[("Tokyo (Japan]", "city"), ("O\'Brien", "person")]').pairs == (
         ("Tokyo (Japan]", "city"),
