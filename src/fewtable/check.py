@@ -56,15 +56,14 @@ def check(plan: Plan) -> Findings:
         _try(found, partial(plan.counting_backbone, name))
     _try(found, lambda: check_user(registry, plan.user))
     _try(found, lambda: _check_targets(registry))
-    if not found.errors:
-        for kind, name in registry.all(*OF_CELLS):
-            _try(found, partial(_check_runs, plan, kind, name, found))
-        for name in registry.names("statistics"):
-            _try(found, partial(_check_statistics, plan, name, found))
-        for name in registry.names("bands"):
-            _try(found, partial(plan.bands_file, name))
-        for name in registry.names("views"):
-            _try(found, partial(plan.looks, name))
+    for kind, name in registry.all(*OF_CELLS):
+        _try(found, partial(_check_runs, plan, kind, name, found))
+    for name in registry.names("statistics"):
+        _try(found, partial(_check_statistics, plan, name, found))
+    for name in registry.names("bands"):
+        _try(found, partial(plan.bands_file, name))
+    for name in registry.names("views"):
+        _try(found, partial(plan.looks, name))
     return found
 
 

@@ -26,9 +26,12 @@ EPILOG = """examples:
   fewtable data stats wnut16-demo                  sentences and entities of each split
   fewtable sample wnut16-demo 5-shot --draw 1      the sentences a method would learn from
   fewtable prompts instructionner wnut16-demo --split train --limit 3
+  fewtable prompts uniner-type mit-movie --training --setting 10-shot --limit 3
   fewtable score --gold gold.conll --pred pred.conll --scorer conlleval
   fewtable predict results/runs/.../1-2 "Barack Obama visited Berlin" --types "person, city"
 tables are made by snakemake: snakemake --cores 2 results/demo.csv (on a cluster: --profile slurm)"""
+
+OWN = "default: one that the method takes and whose weights come with `make setup`, if there is one"
 
 
 def _plan() -> Plan:
@@ -62,6 +65,9 @@ def _show(args: argparse.Namespace) -> int:
         shown.pop("code")
         if kind in OF_CELLS:
             shown["cells"] = {place: run.key for place, run in plan.runs(kind, args.name).items()}
+    elif args.kind in ("teacher", "corpus"):
+        found = plan.registry.teacher(args.name) if args.kind == "teacher" else plan.registry.corpus(args.name)
+        shown = found.model_dump(mode="json", exclude_none=True)
     elif args.kind == "method":
         spec = plan.registry.method(args.name)
         dataset, setting = args.dataset or plan.registry.names("datasets")[0], args.setting or "full"
@@ -80,10 +86,15 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _fitting(plan: Plan, family: str) -> str:
+    """Return a backbone that a family takes: pretrained weights that are in a package, else on the hub, else any."""
     from fewtable.registry import find_module
 
     kinds = find_module("families", family, "family").BACKBONES
-    return next(n for n in plan.registry.names("backbones") if plan.registry.backbone(n).kind in kinds)
+    fitting = [(plan.registry.backbone(name), name) for name in plan.registry.names("backbones")]
+    of_kind = [
+        (not (b.package or b.gguf), bool(b.unavailable), not b.hub, name) for b, name in fitting if b.kind in kinds
+    ]
+    return min(of_kind)[-1]
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -134,40 +145,27 @@ def _data_stats(args: argparse.Namespace) -> int:
 
 
 def _sample(args: argparse.Namespace) -> int:
-    from fewtable.data.load import load_split
-    from fewtable.sampling import draw
+    from fewtable.one_draw import one_draw
 
-    plan = _plan()
-    setting = plan.registry.setting(args.setting)
-    if setting.sampler.rule == "official":
-        block = next((b for b in plan.blocks(args.setting) if args.draw in plan.block_draws(b)), "BLOCK")
-        raise ConfigError(
-            f"setting '{args.setting}' takes official episodes from files and draws none",
-            where=args.setting,
-            fix=f"snakemake --cores 1 results/samples/{args.dataset}/{args.setting}/{block}.jsonl",
-        )
-    types = list(plan.registry.dataset(args.dataset).types)
-    splits = {
-        s: load_split(plan.registry, plan.user, args.dataset, s) for s in plan.data_files(args.dataset, args.setting)
-    }
-    support, query = splits.get(setting.support, []), splits.get(setting.query.split, [])
-    sample = draw(setting, args.dataset, types, support, query, args.draw)
-    by_id = {s.id: s for sentences in splits.values() for s in sentences}
+    sample, support = one_draw(_plan(), args.dataset, args.setting, args.draw)
     print(json.dumps(sample.header, ensure_ascii=False), file=sys.stderr)
-    for identity in sample.support:
-        sentence = by_id[identity]
-        _print_jsonl({"id": identity, "words": sentence.words, "entities": sentence.entities})
+    for sentence in support:
+        _print_jsonl({"id": sentence.id, "words": sentence.words, "entities": sentence.entities})
     return 0
 
 
 def _prompts(args: argparse.Namespace) -> int:
-    from fewtable.prompts import prompts
+    from fewtable.prompts import prompts, training
     from fewtable.resolve import Run
 
     plan = _plan()
     backbone = args.backbone or _fitting(plan, plan.registry.method(args.method).family)
     print(f"backbone: {backbone}", file=sys.stderr)
-    for row in prompts(plan, Run(args.dataset, args.setting, args.method, backbone), args.split, args.limit):
+    run = Run(args.dataset, args.setting, args.method, backbone)
+    if args.training and args.split:
+        raise ConfigError("what is learned is the setting's own sample, of no other split", where="--split")
+    shown = training(plan, run, args.draw, args.limit) if args.training else None
+    for row in shown or prompts(plan, run, args.split or "test", args.limit):
         _print_jsonl(row)
     return 0
 
@@ -176,7 +174,7 @@ def _parse(args: argparse.Namespace) -> int:
     from fewtable.corpus import EntityType
     from fewtable.predictions import make_format
 
-    names = [name.strip() for name in args.types.split(",") if name.strip()]
+    names = predict_command.type_names(args.types)
     options = {"name": args.format, **({"parse": args.mode} if args.mode else {})}
     made = make_format(options, [EntityType(name, name, "") for name in names])
     for number, line in enumerate(sys.stdin, 1):
@@ -294,11 +292,12 @@ def build_parser() -> argparse.ArgumentParser:
         made.set_defaults(action=action)
         return made
 
-    show = add("show", _show, "a dataset, method, table or figure, resolved")
-    show.add_argument("kind", choices=["dataset", "method", "table", "figure"])
+    show = add("show", _show, "a dataset, method, table, figure, teacher or corpus, resolved")
+    show.add_argument("kind", choices=["dataset", "method", "table", "figure", "teacher", "corpus"])
     show.add_argument("name", help="its name under config/")
     for name in ("dataset", "setting", "backbone"):
-        show.add_argument(f"--{name}", help=f"of a method: what holds on this {name}")
+        more = f" ({OWN})" if name == "backbone" else ""
+        show.add_argument(f"--{name}", help=f"of a method: what holds on this {name}{more}")
     add("check", _check, "is all config valid, what is missing, which cells does that block")
 
     _add_data(add("data", _data_list, "the corpora"))
@@ -312,10 +311,12 @@ def build_parser() -> argparse.ArgumentParser:
     prompts = add("prompts", _prompts, "the prompts and targets of a method on a dataset, as JSONL")
     prompts.add_argument("method")
     prompts.add_argument("dataset")
-    prompts.add_argument("--split", default="test")
-    prompts.add_argument("--limit", type=int, default=10, help="sentences (default 10)")
+    prompts.add_argument("--split", help="whose sentences are asked about (default test)")
+    prompts.add_argument("--limit", type=int, default=10, help="sentences, or examples of the training (default 10)")
     prompts.add_argument("--setting", default="full")
-    prompts.add_argument("--backbone")
+    prompts.add_argument("--backbone", help=OWN)
+    prompts.add_argument("--training", action="store_true", help="what a draw's model learns, negative types and all")
+    prompts.add_argument("--draw", type=_number, default=1, help="which draw's training (default 1)")
 
     parse = add(
         "parse", _parse, "read entities out of outputs: JSONL {words, output} in, {words, entities, dropped} out"

@@ -10,6 +10,7 @@ from fewtable import corpus
 from fewtable.corpus import Entity, Sentence, Task, build_tasks, drop_overlaps, read_samples
 from fewtable.errors import ConfigError, DataError
 from fewtable.families.base import Job
+from fewtable.formats.base import Parsed
 from fewtable.plan import Plan
 from fewtable.predictions import entity_types, make_format, task_types
 from fewtable.registry import find_module
@@ -27,8 +28,8 @@ def corpus_words(text: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(text))
 
 
-def predict(plan: Plan, run: Path, text: str, types: Sequence[str] = ()) -> tuple[Sentence, tuple[Entity, ...]]:
-    """Return ``text`` in words and the entities that a run finds in it.
+def predict(plan: Plan, run: Path, text: str, types: Sequence[str] = ()) -> tuple[Sentence, Parsed]:
+    """Return ``text`` in words, and what was read in a run's answers about it.
 
     Args:
         plan: the plan, for the decoding options of the run's method.
@@ -67,7 +68,7 @@ def predict(plan: Plan, run: Path, text: str, types: Sequence[str] = ()) -> tupl
     output = next(iter(session.decode(task, model)))
     options = {"name": method.format, **method.format_options}
     form = make_format(options, task_types(entity_types(spec.types), task.types))
-    return sentence, form.parse(words, output).entities
+    return sentence, form.parse(words, output)
 
 
 def coloured(sentence: Sentence, entities: Sequence[Entity]) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from fewtable import cli
-from fewtable.corpus import Sample, write_samples
+from fewtable.corpus import EntityType, Sample, read_sentences, write_samples
+from fewtable.predictions import make_format
 
 
 def run(root: Path, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -109,6 +110,13 @@ def test_check_says_what_is_missing_and_what_it_blocks(root: Path) -> None:
     assert "missing: " in done.stdout and "blocks" in done.stdout
 
 
+def project(root: Path, copy: Path) -> None:
+    """Make a folder with the config to edit, and all else that a check looks at."""
+    shutil.copytree(root / "config", copy / "config")
+    for name in ("src", "workflow"):
+        (copy / name).symlink_to(root / name)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -120,11 +128,75 @@ def test_check_says_what_is_missing_and_what_it_blocks(root: Path) -> None:
     ],
 )
 def test_check_looks_at_methods_that_no_table_shows(root: Path, tmp_path: Path, text: str, said: str) -> None:
-    shutil.copytree(root / "config", tmp_path / "config")
+    project(root, tmp_path)
     (tmp_path / "config/methods/own.yaml").write_text(f"title: own\n{text}\n")
     done = run(tmp_path, "check")
     assert done.returncode == 1
     assert "own" in done.stdout and said in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("kind", "name"), [("teachers", "gpt-4o-mini"), ("methods", "lc-bert"), ("corpora", "pile")])
+def test_check_says_the_rest_beside_a_broken_file(root: Path, tmp_path: Path, kind: str, name: str) -> None:
+    project(root, tmp_path)
+    path = tmp_path / f"config/{kind}/{name}.yaml"
+    path.write_text(path.read_text() + "\nspelt: wrong\n")
+    done = run(tmp_path, "check")
+    assert done.returncode == 1 and f"{path.relative_to(tmp_path)}:spelt" in done.stdout
+    assert "missing: " in done.stdout and "blocks" in done.stdout
+    errors = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
+    assert len(errors) == len(set(errors)) and all("spelt" in line for line in errors)
+
+
+def test_show_a_teacher_and_a_corpus(root: Path) -> None:
+    done = run(root, "show", "teacher", "gpt-4o-mini-definition")
+    assert "prompt: definition\n" in done.stdout and "in_flight: 64\n" in done.stdout, done.stderr
+    assert "max_tokens: 256\n" in run(root, "show", "corpus", "pile").stdout
+    fails(run(root, "show", "corpus", "pil"), "did you mean 'pile'?")
+
+
+def test_what_is_shown_has_a_backbone_that_is_at_hand(root: Path) -> None:
+    for method, backbone in (("uniner-type", "smollm2-135m"), ("lc-bert", "minilm"), ("ye", "smollm2-135m")):
+        shown = run(root, "show", "method", method, "--dataset", "mit-movie")
+        assert shown.stdout.splitlines()[0].endswith(f"/{method}/{backbone}"), shown.stdout + shown.stderr
+
+
+OPEN = """title: T
+domain: d
+licence: l
+reader: sentences
+files: {f: {sources: [{path: own.jsonl}]}}
+splits: {train: {files: [f]}, test: {files: [f]}}
+types: {}
+open_types: true
+"""
+
+
+def test_prompts_of_the_training(root: Path, tmp_path: Path) -> None:
+    """What a model learns: conversations with negative types and shuffled turns, those of the asked draw."""
+    shutil.copytree(root / "config", tmp_path / "config")
+    (tmp_path / "config/datasets/toy.yaml").write_text(OPEN)
+    kinds = ["person", "city", "river", "club"]
+    rows = [
+        {"id": f"train-{i:06d}", "words": ["Ann", f"x{i}"], "entities": [[0, 1, kinds[i % 4]], [1, 2, kinds[i % 3]]]}
+        for i in range(12)
+    ]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fails(run(tmp_path, "prompts", "uniner-type-source", "toy"), "has open types", "--training")
+    shown = run(tmp_path, "prompts", "uniner-type-source", "toy", "--training", "--limit", "5")
+    found = [json.loads(line) for line in shown.stdout.splitlines()]
+    assert len(found) == 5, shown.stderr
+    format_ = make_format({"name": "uniner"}, [EntityType(kind, kind, "") for kind in sorted(kinds)])
+    wanted = format_.examples(read_sentences(tmp_path / "own.jsonl"), 1)[:5]
+    assert [(row["prompt"], row["target"]) for row in found] == [(e.prompt, e.target) for e in wanted]
+    assert [[turn["prompt"] for turn in row["before"]] for row in found] == [
+        [t.prompt for t in e.before] for e in wanted
+    ]
+    assert any(turn["target"] == "[]" for row in found for turn in [*row["before"], row]), "negative types"
+    other = run(tmp_path, "prompts", "uniner-type-source", "toy", "--training", "--limit", "5", "--draw", "2")
+    assert other.stdout != shown.stdout and other.returncode == 0
+    command = ("prompts", "uniner-type", "mit-movie", "--setting", "zero-shot", "--training")
+    fails(run(root, *command), "trains nothing", "fewtable prompts uniner-type-source ")
+    fails(run(root, *command, "--split", "test"), "--split")
 
 
 @pytest.mark.parametrize(

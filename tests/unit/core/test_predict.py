@@ -67,11 +67,11 @@ def test_a_distilled_model_is_asked_for_any_types(plan: Plan, monkeypatch: pytes
     model = trained(plan, SOURCE)
     family = answering(monkeypatch, ANSWERS)
     named = {"model": model, "source": model.parent, "name": Path("mit-movie/zero-shot/uniner-type/tiny-llama")}
-    sentence, entities = predict.predict(plan, named[by], CODE, ASKED)
+    sentence, read = predict.predict(plan, named[by], CODE, ASKED)
     ((job, task, used),) = family.asked
     assert used == model / "1" and task.types == tuple(ASKED) and job.spec.types["class"]["words"] == "class"
     assert task.query[0].text == CODE.replace("\n", " "), "as it is written, not word by word"
-    found = [(sentence.surface(start, end), kind) for start, end, kind in entities]
+    found = [(sentence.surface(start, end), kind) for start, end, kind in read.entities]
     wanted = [("transformers", "library"), ("GPT2Tokenizer", "class"), ("from_pretrained", "method")]
     assert found == wanted
     assert job.spec.decoding == plan.method(SOURCE).decode
@@ -82,8 +82,8 @@ def test_a_zero_shot_run_has_its_dataset_s_types(plan: Plan, monkeypatch: pytest
     types = list(plan.registry.dataset("mit-restaurant").types)
     family = answering(monkeypatch, ['["thai"]' if name == "Cuisine" else "[]" for name in types])
     run = Path("mit-restaurant/zero-shot/uniner-type/tiny-llama/1-1")
-    _, entities = predict.predict(plan, run, "any good thai food")
-    assert entities == (Entity(2, 3, "Cuisine"),) and family.asked[0][1].types == tuple(types)
+    _, read = predict.predict(plan, run, "any good thai food")
+    assert read.entities == (Entity(2, 3, "Cuisine"),) and family.asked[0][1].types == tuple(types)
 
 
 def test_a_run_with_a_sample_has_the_types_and_support_that_it_learned(
@@ -96,8 +96,8 @@ def test_a_run_with_a_sample_has_the_types_and_support_that_it_learned(
         write_sentences(Path(f"results/data/wnut16-demo/{split}.jsonl"), [support])
     write_samples(Path("results/samples/wnut16-demo/5-shot/1-3.jsonl"), [Sample(1, ("geo-loc",), (support.id,), ())])
     family = answering(monkeypatch, ["B-geo-loc", "O"])
-    sentence, entities = predict.predict(plan, model.parent, "Rome!")
-    assert entities == (Entity(0, 1, "geo-loc"),) and sentence.glued == ()
+    sentence, read = predict.predict(plan, model.parent, "Rome!")
+    assert read.entities == (Entity(0, 1, "geo-loc"),) and sentence.glued == ()
     assert family.asked[0][1].support == (support,)
     with pytest.raises(ConfigError, match="finds the types that it learned and no others"):
         predict.predict(plan, model.parent, "Rome!", ["city"])
@@ -127,6 +127,33 @@ def test_entities_are_coloured_by_type_and_named() -> None:
         " \x1b[1;33mRome\x1b[0;2m [city]\x1b[0m"
     )
     assert predict.coloured(sentence, []) == sentence.text
+
+
+def test_answers_that_cannot_be_read_are_not_called_empty(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = trained(plan, SOURCE)
+    answering(monkeypatch, ["I think Rome.", "[]", "of course"])
+    command = ["predict", str(model), "in Rome", "--types", "city,person,river"]
+    assert cli.main(command) == 0
+    said = capsys.readouterr()
+    assert said.err == "2 answers could not be read (--raw shows what the model wrote)\n" and said.out == ""
+    assert cli.main([*command, "--raw"]) == 0
+    said = capsys.readouterr()
+    assert said.err == "2 answers could not be read\ncity\t'I think Rome.'\nriver\t'of course'\n"
+    answering(monkeypatch, ['["Rome"]', "[", "[]"])
+    assert cli.main(command) == 0
+    said = capsys.readouterr()
+    assert said.out == "city\tRome\t1-2\n" and said.err.startswith("1 answer could not be read")
+    answering(monkeypatch, ["[]"] * 3)
+    assert cli.main(command) == 0 and capsys.readouterr().err == "no entity found\n"
+
+
+def test_types_without_a_name_are_an_error(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["predict", "anywhere", "text", "--types", " , "]) == 1
+    assert "no type is named" in capsys.readouterr().err
+    assert cli.main(["parse", "bio", "--types", ","]) == 1
+    assert "no type is named" in capsys.readouterr().err
 
 
 def test_the_command_colours_a_terminal_only(
