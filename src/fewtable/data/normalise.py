@@ -25,15 +25,23 @@ def normalise(dataset: str, spec: DatasetSpec, split: str, raw: Mapping[str, Pat
     Raises:
         ConfigError: the reader or its options are wrong.
         DataError: the split is unknown, a raw file is missing or malformed (file:line), a tag names an
-            unknown type, or the counts are not those of the spec.
+            unknown type, no sentence falls in the split's part, or the counts are not those of the spec.
     """
     part = split_spec(dataset, spec, split)
     types = TypeNames(dataset, spec)
     out: list[Sentence] = []
+    whole = 0
     for sentence in read_raw(dataset, spec, part, raw):
+        whole += bool(sentence.words)
         if sentence.words and (part.part is None or in_part(sentence.words, part.part)):
             identity = sentence_id(split, len(out))
             out.append(Sentence(identity, sentence.words, types.entities(sentence), sentence.glued, sentence.source))
+    if part.part and not out:
+        raise DataError(
+            f"of the {whole:,} sentences of {dataset} none falls in the part that is its {split}",
+            where=yaml_key(dataset, f"splits.{split}.part"),
+            fix="widen it (low, high), and narrow the other splits' as much; or use more sentences",
+        )
     _check_counts(dataset, split, part, out)
     return out
 

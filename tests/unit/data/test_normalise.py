@@ -103,6 +103,14 @@ def test_parts_share_out_all_sentences_once(words: list[str], one: float, two: f
     assert sum(in_part(words, part) for part in parts) == 1
 
 
+def test_a_part_without_sentences_is_an_error(make: Make) -> None:
+    splits = {"test": {"files": ["a.tsv"], "part": {"low": 0, "high": 1e-9}}}
+    spec, raw = make("a\tO\n\nb\tO\n", splits=splits)
+    with pytest.raises(DataError, match="of the 2 sentences of d none falls in the part that is its test") as caught:
+        normalise("d", spec, "test", raw)
+    assert str(caught.value.where).endswith("d.yaml:splits.test.part") and "widen it" in str(caught.value.fix)
+
+
 def test_parts_are_by_lower_cased_text_and_fixed(make: Make) -> None:
     half = HashSplit(low=0, high=0.5)
     assert in_part(["Good", "Morning"], half) == in_part(["good", "morning"], half)
