@@ -100,8 +100,11 @@ class _Session(TextSession):
 
     @property
     def together(self) -> int:
-        """How many draws are best trained at once: as many as fill a forward, where each has an adapter of its own."""
-        alone = self._train.lora is None or self._train.noise or ranks() > 1
+        """How many draws are best trained at once: where each has an adapter of its own, as many as fill a forward.
+
+        On a CPU one: its time goes to the arithmetic, which several do not share (docs/decisions/training.md).
+        """
+        alone = self._train.lora is None or self._train.noise or ranks() > 1 or self.device.type == "cpu"
         return 1 if alone else max(1, self._device_batch // self._train.batch_size)
 
     def fit_together(self, tasks: Sequence[Task], fits: Sequence[Fit]) -> None:
