@@ -62,19 +62,6 @@ def write_bytes(path: Path, content: bytes) -> None:
         stream.buffer.write(content)
 
 
-def link(path: Path, source: Path) -> None:
-    """Make ``path`` a second name of the file ``source``, or a copy where the file system has no such names.
-
-    For files that nobody writes into again.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    try:
-        os.link(source, path)
-    except OSError:
-        write_bytes(path, source.read_bytes())
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` atomically as indented JSON, keys in the order given."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")

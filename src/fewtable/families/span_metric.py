@@ -18,7 +18,6 @@ from fewtable.corpus import Entity, Sentence, Task, read_sentences, write_senten
 from fewtable.errors import ConfigError, DataError
 from fewtable.families._episodes import Shape, from_source
 from fewtable.families.base import Fit, Job, no_support
-from fewtable.files import link
 from fewtable.specs import Spec
 from fewtable.training.loop import Loop, LoopOptions, train
 
@@ -220,6 +219,7 @@ def _carry(fit: Fit) -> None:
     """Give the weights of the run that this one starts from a second name."""
     from fewtable.training.encoder import WEIGHTS
     from fewtable.training.spans import HEADS
+    from fewtable.training.words import hand_on
 
     if fit.init is None:
         raise ConfigError(
@@ -232,7 +232,7 @@ def _carry(fit: Fit) -> None:
             raise DataError(
                 f"the run to start from has no {name}", where=str(fit.init), fix="start from a run of this method"
             )
-        link(fit.model / name, fit.init / name)
+    hand_on(fit.init, fit.model, WEIGHTS, HEADS)
 
 
 def load(job: Job) -> _Session:

@@ -18,7 +18,6 @@ from fewtable.corpus import Entity, Sentence, Task
 from fewtable.decoding.spans import beam, greedy
 from fewtable.errors import ConfigError, DataError
 from fewtable.families import span_metric
-from fewtable.files import link
 from fewtable.training.encoder import Encoder
 from fewtable.training.episode import Episode
 from fewtable.training.esd import OUTSIDE, Agreement, Esd, EsdHeads, span_classes
@@ -231,19 +230,6 @@ def test_on_the_target_nothing_is_trained(folder: Path, tmp_path: Path) -> None:
     assert weights(tmp_path / "target") == weights(tmp_path / "source")
     assert all((init / name).samefile(tmp_path / "target" / "model" / name) for name in FILES)
     assert len(list(opened.decode(target, tmp_path / "target" / "model"))) == 4
-
-
-def test_weights_are_copied_where_a_file_has_one_name_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
-        raise OSError
-
-    (tmp_path / "a").write_bytes(b"weights")
-    link(tmp_path / "folder" / "b", tmp_path / "a")
-    assert (tmp_path / "a").samefile(tmp_path / "folder" / "b")
-    monkeypatch.setattr("os.link", refuse)
-    link(tmp_path / "folder" / "b", tmp_path / "a")
-    assert (tmp_path / "folder" / "b").read_bytes() == b"weights"
-    assert not (tmp_path / "a").samefile(tmp_path / "folder" / "b")
 
 
 def test_what_cannot_be_is_an_error_a_person_can_mend(folder: Path, tmp_path: Path) -> None:
