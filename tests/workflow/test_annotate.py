@@ -27,6 +27,7 @@ endpoint:
   price: {input: 1, output: 1}
   budget: 5
 """
+FAKE = "results/annotations/fake/notes/annotations.jsonl"
 FOLDER = "results/annotations/spacy-sm/notes"
 TABLE = "results/universalner/table1.csv"
 
@@ -73,13 +74,26 @@ def test_the_command_asks_an_endpoint(project: Project, monkeypatch: pytest.Monk
         assert said.returncode == 0 and "to send, 0 answered already" in said.stdout and not server.bodies
         monkeypatch.delenv("FAKE_KEY", raising=False)
         said = project.cli("annotate", "fake", "notes")
-        assert said.returncode == 1 and "the environment variable FAKE_KEY is not set" in said.stderr
+        assert (
+            said.returncode == 1 and not said.stdout and "the environment variable FAKE_KEY is not set" in said.stderr
+        )
         monkeypatch.setenv("FAKE_KEY", "sk-fake-key-of-a-test")
         said = project.cli("annotate", "fake", "notes")
         assert said.returncode == 0, said.stderr
-        assert "entities of 1 types, $0.0" in said.stdout
+        assert "entities of 1 types, $0.0" in said.stdout and len(said.stdout.splitlines()) == 1
         asked = len(server.bodies)
         project.run("results/annotations/fake/notes/summary.json", "--force")
+        assert len(server.bodies) == asked
+        assert project.cli("annotate", "fake", "notes").stdout == said.stdout
+        assert project.rules(FAKE) == {} and len(server.bodies) == asked
+        with project.edited("config/teachers/fake.yaml", "model: m", "model: n"):
+            assert project.rules(FAKE) == {"annotate": 1}
+        with project.edited("config/corpora/notes.yaml", "min_tokens: 1", "min_tokens: 2"):
+            for option in ([], ["--estimate"], ["--retry-refused"]):
+                said = project.cli("annotate", "fake", "notes", *option)
+                assert said.returncode == 1 and "snakemake --cores 1 results/passages/notes.jsonl" in said.stderr
+        with project.edited("notes.txt", "Rochester", "Rome"):
+            assert "older than" in project.cli("annotate", "fake", "notes").stderr
         assert len(server.bodies) == asked
     files = [
         path
@@ -87,6 +101,28 @@ def test_the_command_asks_an_endpoint(project: Project, monkeypatch: pytest.Monk
         for path in Path(project.root / folder).rglob("*")
     ]
     assert not [path for path in files if path.is_file() and b"sk-fake-key" in path.read_bytes()]
+
+
+def test_what_was_refused_is_asked_again_on_request(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("FAKE_KEY", "k")
+    (project.root / "letters.jsonl").write_text('{"text": "Ann met Bob."}\n{"text": "Merkel met Bob."}\n')
+    corpus = (CORPUS % project.root).replace("notes.txt", "letters.jsonl")
+    (project.root / "config/corpora/letters.yaml").write_text(corpus)
+    project.run("results/passages/letters.jsonl")
+    with ChatServer(lambda server, text, tries: "400" if "Merkel" in text else None) as server:
+        (project.root / "config/teachers/fussy.yaml").write_text(ENDPOINT % server.url)
+        said = project.cli("annotate", "fussy", "letters")
+        assert said.returncode == 0 and "1 refused (the first: status 400" in said.stdout
+        asked = len(server.bodies)
+        server.fault = None
+        assert project.cli("annotate", "fussy", "letters").stdout == said.stdout and len(server.bodies) == asked
+        said = project.cli("annotate", "fussy", "letters", "--retry-refused")
+        assert said.returncode == 0 and "refused" not in said.stdout and len(server.bodies) == asked + 1
+        target = project.root / FAKE.replace("fake/notes", "fussy/letters")
+        made = target.stat().st_mtime_ns
+        project.cli("annotate", "fussy", "letters", "--retry-refused")
+        assert len(server.bodies) == asked + 1 and target.stat().st_mtime_ns == made
 
 
 @pytest.mark.parametrize(
