@@ -92,6 +92,8 @@ class Plan(ViewPlan):
         return spec.model_copy(update={"columns": columns, "averages": averages})
 
     def _shown(self, column: ColumnSpec) -> ColumnSpec:
+        if not column.instead:
+            return column
         others = (column.showing(other) for other in column.instead)
         return next((c for c in (column, *others) if self._whole(c)), column)
 
