@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ def register(add: Callable[[str, Action, str], argparse.ArgumentParser], plan: C
     def run(args: argparse.Namespace) -> int:
         from fewtable.predict import coloured, predict
 
+        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # peft's use of it, not ours
         types = [] if args.types is None else type_names(args.types)
         sentence, read = predict(plan(), args.run, args.text, types)
         entities = read.entities
