@@ -166,9 +166,14 @@ class DataPlan:
         """Return split -> data file that a setting's samples name."""
         spec: SettingSpec = self.registry.setting(setting)
         splits = [] if spec.sampler.rule == "none" else [spec.support]
-        return {
-            split: f"results/data/{dataset}/{split}.jsonl" for split in dict.fromkeys([*splits, self.query(setting)])
-        }
+        if self._asks(dataset, setting):
+            splits.append(self.query(setting))
+        return {split: f"results/data/{dataset}/{split}.jsonl" for split in dict.fromkeys(splits)}
+
+    def _asks(self, dataset: str, setting: str) -> bool:
+        """Say whether a setting has something to ask: not of a mixture without that split, which is only learned."""
+        spec = self.registry.dataset(dataset)
+        return spec.mixture is None or self.query(setting) in spec.splits
 
     def sample_files(self, dataset: str, setting: str) -> list[str]:
         """Return what a block of samples is drawn from: data files, and raw ones where episodes are official."""
@@ -195,6 +200,7 @@ class DataPlan:
                     "episodes": json.loads(self.data_params(dataset, spec.support))
                     if spec.sampler.rule == "official"
                     else None,
+                    **({} if self._asks(dataset, setting) else {"asked": False}),
                     "code": self.code.of(f"{SCRIPTS}/sample.py"),
                 }
             )

@@ -342,6 +342,8 @@ class SampleSpec(Spec):
     draws: tuple[int, ...]
     episodes: dict[str, Any] | None = None
     """How the raw episode files are read (rule ``official``): the dataset's spec of the split."""
+    asked: bool = True
+    """Whether there are query sentences."""
     code: str = ""
     """Fingerprint of the library code that the job uses."""
 

@@ -22,7 +22,7 @@ def main() -> str:
         dataset = Registry(Path("config")).dataset(spec.dataset)
         samples = official_draws(spec, dataset, args.data / f"{setting.support}.jsonl", args.raw)
     else:
-        samples = draw_block(setting, spec.dataset, spec.types, spec.draws, args.data)
+        samples = draw_block(spec, args.data)
     write_samples(args.output, samples)
     sizes = "+".join(str(len(sample.support)) for sample in samples[:5])
     return f"{len(samples)} samples of {spec.dataset} by '{setting.sampler.rule}' ({sizes} sentences)"

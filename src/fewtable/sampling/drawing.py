@@ -100,21 +100,23 @@ def draw_all(
     return samples
 
 
-def draw_block(spec: DrawSpec, dataset: str, types: Sequence[str], draws: Sequence[int], data: Path) -> list[Sample]:
+def draw_block(made: SampleSpec, data: Path) -> list[Sample]:
     """Draw the samples of a block from ``data``/SPLIT.jsonl; their headers name the files' digests.
 
     Raises:
         DataError: as draw_all; or a split's file is missing, empty or malformed.
     """
+    spec, types = made.setting, made.types
     named = [] if spec.sampler.rule == "none" else [spec.support]
-    if not spec.episodic:
+    if not spec.episodic and made.asked:
         named.append(spec.query.split)
     paths = {split: data / f"{split}.jsonl" for split in named}
     splits = {split: _read(path) for split, path in paths.items()}
     if not types:  # open ones
-        types = sorted({e.type for sentences in splits.values() for s in sentences for e in s.entities})
+        types = tuple(sorted({e.type for sentences in splits.values() for s in sentences for e in s.entities}))
     digests = {split: sha256_file(path) for split, path in paths.items()}
-    samples = draw_all(spec, dataset, types, splits.get(spec.support, []), splits.get(spec.query.split, []), draws)
+    support, query = splits.get(spec.support, []), splits.get(spec.query.split, [])
+    samples = draw_all(spec, made.dataset, types, support, query, made.draws)
     for sample in samples:
         sample.header["data_sha256"] = digests
     return samples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from fewtable.predictions import entity_types, make_format, task_types
 from fewtable.registry import Registry
 from fewtable.resolve import Run
 from fewtable.sampling.drawing import draw_block
-from fewtable.specs import DrawSpec
+from fewtable.specs import DrawSpec, SampleSpec
 
 BASE = {"title": "T", "domain": "news", "licence": "none"}
 
@@ -87,7 +88,8 @@ def test_open_types_are_those_of_the_data(root: Path, tmp_path: Path) -> None:
     assert made[0].text == "Bo's car" and made[0].entities == sentences[0].entities
     write_sentences(tmp_path / "train.jsonl", made)
     write_sentences(tmp_path / "test.jsonl", made)
-    (sample,) = draw_block(DrawSpec.model_validate({"sampler": {"rule": "all"}}), "open", (), [1], tmp_path)
+    setting = DrawSpec.model_validate({"sampler": {"rule": "all"}})
+    (sample,) = draw_block(SampleSpec(dataset="open", setting=setting, types=(), draws=(1,)), tmp_path)
     assert sample.types == ("city", "means of transport", "person")
     form = make_format({"name": "uniner"}, task_types((), sample.types))
     assert form.render(made[1])[0].prompt == "What describes city in the text?"
@@ -102,3 +104,12 @@ def test_what_is_not_trained_decodes_with_its_source_run(root: Path, monkeypatch
     tuned = asked._replace(setting="10-shot")
     assert plan.trained_model(tuned, "1-3") == f"results/runs/{tuned.key}/1-3/model"
     assert plan.init_model(tuned, "1-3") == source
+
+
+def test_a_mixture_without_a_test_split_is_only_learned(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    plan = Plan(Registry(Path("config")), {})
+    assert list(plan.data_files("uniner-supervised", "full")) == ["train"]
+    assert json.loads(plan.sample_params("uniner-supervised", "full", "1-1"))["asked"] is False
+    assert list(plan.data_files("mit-movie", "full")) == ["train", "test"]
+    assert "asked" not in json.loads(plan.sample_params("mit-movie", "full", "1-1"))

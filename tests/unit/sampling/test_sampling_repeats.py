@@ -18,7 +18,7 @@ from fewtable.errors import ConfigError, DataError
 from fewtable.files import sha256_file
 from fewtable.registry import Registry
 from fewtable.sampling import draw, draw_all, draw_block, read_sample_spec
-from fewtable.specs import DrawSpec, QuerySpec, SamplerSpec
+from fewtable.specs import DrawSpec, QuerySpec, SamplerSpec, SampleSpec
 
 TYPES = ("a", "b", "c", "d")
 
@@ -121,9 +121,13 @@ def write_data(folder: Path) -> None:
         write_sentences(folder / f"{split}.jsonl", sentences(split))
 
 
+def block(rule: str, *draws: int, asked: bool = True) -> SampleSpec:
+    return SampleSpec(dataset="toy", setting=SPECS[rule], types=TYPES, draws=draws, asked=asked)
+
+
 def test_a_block_reads_the_data_and_names_its_digests(tmp_path: Path) -> None:
     write_data(tmp_path)
-    samples = draw_block(SPECS["exact"], "toy", TYPES, [1, 2], tmp_path)
+    samples = draw_block(block("exact", 1, 2), tmp_path)
     assert [s.draw for s in samples] == [1, 2]
     assert samples[0].support == one("exact").support
     digests = {split: sha256_file(tmp_path / f"{split}.jsonl") for split in ("train", "test")}
@@ -136,13 +140,21 @@ def test_a_block_reads_the_data_and_names_its_digests(tmp_path: Path) -> None:
 
 def test_zero_shot_needs_no_training_split(tmp_path: Path) -> None:
     write_sentences(tmp_path / "test.jsonl", sentences("test"))
-    (sample,) = draw_block(SPECS["none"], "toy", TYPES, [1], tmp_path)
+    (sample,) = draw_block(block("none", 1), tmp_path)
     assert list(sample.header["data_sha256"]) == ["test"]
     with pytest.raises(DataError, match="file not found"):
-        draw_block(SPECS["exact"], "toy", TYPES, [1], tmp_path)
+        draw_block(block("exact", 1), tmp_path)
     (tmp_path / "train.jsonl").write_text("")
     with pytest.raises(DataError, match="no sentences"):
-        draw_block(SPECS["exact"], "toy", TYPES, [1], tmp_path)
+        draw_block(block("exact", 1), tmp_path)
+
+
+def test_what_is_only_learned_needs_no_query(tmp_path: Path) -> None:
+    write_sentences(tmp_path / "train.jsonl", sentences("train"))
+    (sample,) = draw_block(block("exact", 1, asked=False), tmp_path)
+    assert sample.support == one("exact").support and sample.query == ()
+    with pytest.raises(DataError, match="file not found"):
+        draw_block(block("exact", 1), tmp_path)
 
 
 def test_the_script_draws_a_block(tmp_path: Path, root: Path) -> None:
