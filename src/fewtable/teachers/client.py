@@ -166,7 +166,8 @@ class _Asking:
             await asyncio.sleep(self._pause(attempt, failure))
             if failure.name == "status 429":
                 continue
-            if attempt >= TRIES and self.answered == seen:
+            silent = time.monotonic() - self.heard_at > self.spec.patience / 2
+            if (attempt >= TRIES or silent) and self.answered == seen:
                 await self._probe()
             failures += self.answered > seen
             seen = self.answered

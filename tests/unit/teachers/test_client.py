@@ -156,13 +156,16 @@ def test_a_server_that_recovers_gives_the_same_file(tmp_path: Path, clean: dict[
     assert files(places) == clean
 
 
-@pytest.mark.parametrize("fault", ["504", "drop", "stall"])
-def test_what_may_pass_is_not_refused_for_good(tmp_path: Path, clean: dict[str, bytes], fault: str) -> None:
+@pytest.mark.parametrize(("fault", "patience"), [("504", 60), ("drop", 60), ("stall", 60), ("stall", 3)])
+def test_what_may_pass_is_not_refused_for_good(
+    tmp_path: Path, clean: dict[str, bytes], fault: str, patience: int
+) -> None:
     """One at a time nobody else is answered; it is given up, said, and asked again by the next run."""
     places = corpus(tmp_path)
     bad = passage(COUNT - 1)
     with ChatServer(lambda server, text, tries: fault if text == bad else None) as server:
-        summary = annotate(teacher(server.url, in_flight=1, timeout=0.3 if fault == "stall" else 30), places)
+        timeout = 0.5 if fault == "stall" else 30
+        summary = annotate(teacher(server.url, in_flight=1, timeout=timeout, patience=patience), places)
         assert summary["answers"]["refused"] == 1
         assert "refused" in files(places)["answers.jsonl"].decode()
     assert "refused" not in places.journal.read_text()
