@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.chat_server import ChatServer
-from fixtures.project import Project
+from fixtures.project import ROOT, Project
 
 pytestmark = pytest.mark.slow
 
@@ -123,6 +123,19 @@ def test_what_was_refused_is_asked_again_on_request(project: Project, monkeypatc
         made = target.stat().st_mtime_ns
         project.cli("annotate", "fussy", "letters", "--retry-refused")
         assert len(server.bodies) == asked + 1 and target.stat().st_mtime_ns == made
+
+
+def test_the_page_s_student_is_planned_from_the_annotation(project: Project) -> None:
+    page = (ROOT / "docs/annotate.md").read_text().split("## From annotations to a student")[1]
+    for path in ("config/datasets/notes-spacy.yaml", "config/methods/notes-student.yaml"):
+        text = page.split(f"`{path}`:")[1].split("```yaml\n")[1].split("```")[0]
+        (project.root / path).write_text(text)
+    student = "results/runs/notes-spacy/full/uniner-small-source/tiny-llama/1-1/model"
+    assert set(project.rules(student)) == {"fetch", "data", "sample", "backbone", "train"}
+    planned = project.rules("results/cells/mit-restaurant/zero-shot/notes-student/tiny-llama.json")
+    assert planned["train"] == 1 and planned["decode"] == 1 and planned["annotate"] == 0
+    done = project.run("results/data/notes-spacy/test.jsonl", check=False)
+    assert done.returncode and "of the 1 sentences of notes-spacy none falls in the part" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
