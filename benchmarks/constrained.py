@@ -167,9 +167,8 @@ class Sides:
         """Write the held answers, choosing freely."""
         size = self.options.batch_size
         # Prompts are answered in a layout of their own, which what is told follows.
-        parts = [(g, i, min(i + size, len(p))) for g, p in enumerate(self.prompts) for i in range(0, len(p), size)]
-        order = [part for batch in greedy._batches(self.prompts, parts, size) for part in batch]
-        Told.told = iter([self.held[g][n] for g, first, last in order for n in range(first, last)])
+        order = [place for batch in greedy.batches(self.prompts, size) for part in batch for place in part]
+        Told.told = iter([self.held[g][n] for g, n in order])
         Told.stop = self.dialogue.end
         plain, greedy._Batch = greedy._Batch, Told  # type: ignore[misc]
         try:

@@ -1,7 +1,8 @@
 """Greedy answers of decoder-only models: what queries begin with is read once, and finished queries leave the batch.
 
-The queries of a sentence share their first tokens (instruction, sentence). These are encoded once, the cache is
-repeated for each query, and the rest of the queries follows with positions of its own.
+Queries about one sentence share their first tokens where the sentence stands first, those about one type where the type
+does. These are encoded once, the cache is repeated for each query, and the rest of the queries follows with positions
+of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from fewtable.decoding.constrained import Allowed
 from fewtable.decoding.generate import layout, pad
 
 Ids = Sequence[int]
+Place = tuple[int, int]
+"""A prompt's group, and its number there."""
 WORTH = 8
 """Fewest shared tokens that are encoded on their own: below, the extra forward costs more than it saves."""
 
@@ -41,7 +44,7 @@ def answer(
 
     Args:
         model: a transformers model with a cache of keys and values.
-        groups: prompts that belong together (those of a sentence), and may begin alike.
+        groups: the prompts of each sentence.
         size: prompts a forward.
         limit: most tokens of an answer.
         stop: id of the token that ends an answer.
@@ -49,33 +52,42 @@ def answer(
         allowed: number of a group -> what constrains the answer to each of its prompts, made when they are answered.
     """
     found: list[list[list[int]]] = [[[] for _ in group] for group in groups]
-    # (group, first, last): no part is larger than a batch.
-    parts = [(g, i, min(i + size, len(p))) for g, p in enumerate(groups) for i in range(0, len(p), size)]
-    for batch in _batches(groups, parts, size):
-        rows = [groups[g][first:last] for g, first, last in batch]
-        kept = [one for g, first, last in batch for one in allowed(g)[first:last]] if allowed else []
-        answers = iter(_Batch(model, rows, limit, stop, tuple(empty), kept).run())
-        for g, first, last in batch:
-            found[g][first:last] = [next(answers) for _ in range(last - first)]
+    for batch in batches(groups, size):
+        rows = [[groups[g][n] for g, n in part] for part in batch]
+        places = [place for part in batch for place in part]
+        kept = [allowed(g)[n] for g, n in places] if allowed else []
+        answers = _Batch(model, rows, limit, stop, tuple(empty), kept).run()
+        for (g, n), written in zip(places, answers, strict=True):
+            found[g][n] = written
     return found
 
 
-def _batches(
-    groups: Sequence[Sequence[Ids]], parts: Sequence[tuple[int, int, int]], size: int
-) -> Iterator[list[tuple[int, int, int]]]:
-    """Yield parts in batches of at most ``size`` prompts, longest first."""
-    longest = [max(map(len, groups[g][first:last])) for g, first, last in parts]
-    batch: list[tuple[int, int, int]] = []
-    filled = 0
+def batches(groups: Sequence[Sequence[Ids]], size: int) -> Iterator[list[list[Place]]]:
+    """Yield batches of at most ``size`` prompts, longest first; the parts of a batch are prompts that begin alike."""
+    parts = [part[i : i + size] for part in _alike(groups) for i in range(0, len(part), size)]
+    longest = [max(len(groups[g][n]) for g, n in part) for part in parts]
+    batch: list[list[Place]] = []
     for index in (i for chunk in layout(longest, len(parts) or 1) for i in chunk):
-        _, first, last = parts[index]
-        if filled + last - first > size:
+        if sum(map(len, batch)) + len(parts[index]) > size:
             yield batch
-            batch, filled = [], 0
+            batch = []
         batch.append(parts[index])
-        filled += last - first
     if batch:
         yield batch
+
+
+def _alike(groups: Sequence[Sequence[Ids]]) -> list[list[Place]]:
+    """Return prompts in families: sorted neighbours that share half of their tokens at least, from the first on."""
+    named = sorted((tuple(prompt), (g, n)) for g, group in enumerate(groups) for n, prompt in enumerate(group))
+    families: list[list[Place]] = []
+    before: tuple[int, ...] = ()
+    for prompt, place in named:
+        if families and 2 * common_prefix([before, prompt]) >= min(len(before), len(prompt)):
+            families[-1].append(place)
+        else:
+            families.append([place])
+        before = prompt
+    return families
 
 
 class _Batch:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Prompts = Sequence[tuple[int, ...]]
+SENTENCES = 256
+"""How many sentences' ways through the vocabulary are kept while answers are held to them."""
 
 
 class Answering(Generation):
@@ -119,11 +121,11 @@ class Dialogue:
     def _held(
         self, groups: Sequence[Prompts], form: Format, options: Answering, sentences: Sequence[Sentence]
     ) -> Callable[[int], Sequence[Allowed]]:
-        """Return number of a sentence -> what holds the answers to its prompts; only the latest sentences' is kept."""
+        """Return number of a sentence -> what holds the answers to its prompts; the latest sentences' is kept."""
         from fewtable.decoding.constrained import CopiedList, Language, Paths, among, vocabulary
         from fewtable.decoding.copied_spans import CopiedSpans
 
-        @lru_cache(maxsize=options.batch_size)
+        @lru_cache(maxsize=SENTENCES)
         def paths(number: int) -> Paths:
             words, glued, spelled = sentences[number].words, sentences[number].glued, vocabulary(self._tokenizer)
             made: Language

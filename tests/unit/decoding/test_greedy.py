@@ -72,6 +72,21 @@ def test_a_prefix_is_read_once(model: Any, monkeypatch: pytest.MonkeyPatch) -> N
     assert seen == [torch.Size([1, 2 * WORTH]), torch.Size([3, 1])]
 
 
+def test_prompts_of_several_sentences_that_begin_alike_are_read_together(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The type stands first: two types, three sentences with both."""
+    heads = [list(range(2, 2 + 2 * WORTH)), list(range(3, 3 + 2 * WORTH))]
+    groups = [[[*head, n, n + 1] for head in heads] for n in (5, 6, 7)]
+    seen: list[torch.Size] = []
+    decoder = model.get_decoder()
+    forward = decoder.forward
+    expected = [[plain(model, prompt, 1) for prompt in group] for group in groups]
+    monkeypatch.setattr(decoder, "forward", lambda **given: seen.append(given["input_ids"].shape) or forward(**given))
+    assert answer(model, groups, 8, 1, STOP) == expected
+    assert seen == [torch.Size([2, 2 * WORTH]), torch.Size([6, 2])]
+
+
 def test_an_answer_that_nothing_may_follow_ends_at_once(model: Any) -> None:
     prompts = [[n, n + 1, n + 2] for n in range(2, 12)]
     whole = answer(model, [prompts], 4, 6, STOP)[0]
