@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fewtable.errors import ConfigError
+from fewtable.plan import Plan
 from fewtable.registry import Registry
 from fewtable.resolve import Run, resolve
 from fewtable.specs import UserConfig
@@ -162,3 +163,65 @@ def test_container_goes_on_from_its_source(root: Path, setting: str, loss: str) 
     assert (source.train["source"]["epochs"], source.train["finetune"], target.train["source"]) == (1, None, None)
     assert target.train["finetune"] == {"loss": loss, "lr": 5e-5, "clip": 1.0, "most": 100}
     assert target.decode == {"tau": 0.01}
+
+
+def shapes(value: Any) -> list[dict[str, int | None]]:
+    """Return the shapes of episodes anywhere in training options."""
+    if not isinstance(value, dict):
+        return []
+    own = [value["shape"]] if value.get("shape") else []
+    return [*own, *(found for part in value.values() for found in shapes(part))]
+
+
+@pytest.mark.parametrize("name", ["obp-llm/table2", "obp-llm/table3", "obp-llm/small", "table1"])
+def test_every_sources_episodes_fit_its_types(root: Path, name: str) -> None:
+    registry = Registry(root / "config")
+    plan, spec = Plan(registry, {}), registry.table(name)
+    places = [(c.dataset, c.setting) for column in spec.columns for c in (column, *column.instead)]
+    checked = set()
+    for row in spec.rows:
+        for dataset, setting in places:
+            stage = plan.method(Run(dataset, setting, row.method, row.backbone)).init
+            while stage is not None:
+                types = registry.dataset(stage.dataset).types
+                # A mixture's types are DATASET/TYPE, and an episode is of one dataset.
+                owners = [kind.partition("/")[0] for kind in types]
+                domains = [owner if owner in registry.names("datasets") else "" for owner in owners]
+                smallest = min(map(domains.count, domains))
+                method = plan.method(stage)
+                for shape in shapes(method.train):
+                    checked.add((stage.dataset, stage.method))
+                    if dataset.startswith("crossner"):
+                        queries = {20} if row.backbone == "bert-base-uncased" else {5, 8, 20}
+                        assert shape["ways"] is None and shape["query"] in queries, stage.key
+                    elif dataset.startswith("fewnerd"):
+                        assert (shape["ways"], shape["query"]) == (5, 1), stage.key
+                    assert (shape["ways"] or 1) <= smallest, stage.key
+                stage = method.init
+    methods = {method for _, method in checked}
+    if name == "table1":
+        assert methods
+    else:
+        assert {f"{m}-source" for m in ("protobert-episodic", "decom-meta", "span-proto", "msdp")} <= methods
+        assert {"msdp-pretraining"} <= methods
+    if name == "obp-llm/table3":
+        assert {d for d, _ in checked} >= {"crossner-news-source", "crossner-mixed-source", "crossner-hou-wiki-source"}
+
+
+def test_decom_meta_takes_few_nerds_steps_where_it_learned_on_few_nerd(root: Path) -> None:
+    registry = Registry(root / "config")
+    targets = [name for name in registry.names("datasets") if registry.dataset(name).source]
+    assert {"crossner-social", "fewnerd-intra-episodes", "mit-movie"} <= set(targets)
+    for name in targets:
+        target = resolve(registry, UserConfig(), Run(name, "5-way-1-shot", "decom-meta", "bert-base-uncased"))
+        assert target.init is not None
+        source = resolve(registry, UserConfig(), target.init)
+        few = source.train["meta"]["shape"]["ways"] == 5
+        spans = {k: target.train["spans"][k] for k in ("steps", "lr", "worst")}
+        steps = 50 if "news" in name and "source" not in name else 40
+        assert spans == ({"steps": 3, "lr": 3e-5, "worst": 5} if few else {"steps": steps, "lr": 1e-4, "worst": 0})
+        types = 3 if few or steps == 50 else 20
+        assert (target.train["types"]["steps"], target.train["types"]["lr"]) == (types, 3e-5 if few else 1e-4)
+        worst = (source.train["spans"]["worst"], source.train["meta"]["spans"]["worst"])
+        assert worst == ((5, 2) if few else (0, 0))
+        assert source.train["meta"]["types"]["batch_size"] == (32 if few else 16)
