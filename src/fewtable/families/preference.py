@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import TYPE_CHECKING, Literal
 
-from fewtable.corpus import Sentence, Task
+from fewtable.corpus import Task
 from fewtable.errors import ConfigError
 from fewtable.families import causal
 from fewtable.families.base import Fit, Job
-from fewtable.formats.base import Example, Format
+from fewtable.formats.base import Example
+from fewtable.formats.brackets import Brackets
 from fewtable.training.loop import Loop
 from fewtable.training.preference import Preference
 
@@ -59,13 +60,13 @@ class _Session(causal._Session):
 
         Raises:
             ConfigError: there is no run to start from, its weights are no adapter, TRL is not installed, the format
-                has one query for all types or tokens of its own, or the loss is not finite.
+                is not ``brackets``, or the loss is not finite.
         """
         from fewtable.training.preference import prefer
         from fewtable.training.weights import check_init
 
         form = self._format(task)
-        if not form.several or form.tokens:
+        if not isinstance(form, Brackets):
             raise ConfigError(
                 "answers are compared where each is about one type, in the tokenizer's own tokens",
                 where="format",
@@ -92,24 +93,29 @@ class _Session(causal._Session):
                 prefer(model, pairs, options, loop, self.tokenizer)
             self.save(model, fit.model)
 
-    def _pairs(self, form: Format, task: Task, fit: Fit) -> list[Preferred]:
+    def _pairs(self, form: Brackets, task: Task, fit: Fit) -> list[Preferred]:
         """Return the pairs of the support's sentences, each once."""
         from fewtable.training.preference import boundary_pairs, error_pairs, preferred
 
         found: list[tuple[Example, Example]] = []
-        for sentence, answers in zip(task.support, self._answered(form, task.support, fit), strict=True):
+        for sentence, answers in zip(task.support, self._answered(form, task, fit), strict=True):
             found += boundary_pairs(form, sentence, self._preference.shifts, task.draw)
             found += error_pairs(form, sentence, answers)
         made = [preferred(*self.rows([right, wrong])) for right, wrong in found]
         return [pair for pair in dict.fromkeys(made) if pair.chosen != pair.rejected]
 
-    def _answered(self, form: Format, support: Sequence[Sentence], fit: Fit) -> Sequence[Sequence[str]]:
-        """Return how the run that this one starts from answers sentences it was trained on."""
+    def _answered(self, form: Brackets, task: Task, fit: Fit) -> list[list[str | None]]:
+        """Return how the run that this one starts from answers what it was trained on; None where it was not asked."""
         assert fit.init is not None
-        asked = (form.render(replace(sentence, entities=())) for sentence in support)
-        groups = [[self.prompt(query) for query in of_one] for of_one in asked]
+        learned = set(form.questions(task.support, task.draw))
+        asked = [[(sentence, name) in learned for name in form.names] for sentence in task.support]
+        queries = (form.render(replace(sentence, entities=())) for sentence in task.support)
+        groups = [
+            [self.prompt(query) for query in compress(of_one, own)] for of_one, own in zip(queries, asked, strict=True)
+        ]
         with self.trained(fit.init) as model:
-            return self.answers(model, groups, form, support)
+            given = [iter(answers) for answers in self.answers(model, groups, form, task.support)]
+        return [[next(own) if yes else None for yes in row] for row, own in zip(asked, given, strict=True)]
 
 
 def load(job: Job) -> _Session:

@@ -98,6 +98,8 @@ class Brackets(Format):
         self.lead, self.close = self._wording.lead, self._wording.close
         self._shown = {t.name: t.name if options.label == "name" else t.words for t in types}
         check_words(self._shown)
+        self.names = tuple(self._shown)
+        """The types, in the order of ``render``."""
         self._instructions = {t.name: self._instruction(self._shown[t.name], t.definition) for t in types}
 
     def render(self, sentence: Sentence) -> Sequence[Example]:

@@ -76,15 +76,18 @@ def boundary_pairs(form: Format, sentence: Sentence, count: int, seed: int) -> I
                 break
 
 
-def error_pairs(form: Format, sentence: Sentence, answers: Sequence[str]) -> Iterator[tuple[Example, Example]]:
+def error_pairs(form: Format, sentence: Sentence, answers: Sequence[str | None]) -> Iterator[tuple[Example, Example]]:
     """Yield the queries that a model answered wrongly, as they should be answered and as they were.
 
     An answer is wrong where, beside right answers to the other queries, it gives other entities than the right one.
+    One that is None was not asked for.
     """
     asked = form.render(sentence)
     targets = [example.target for example in asked]
     gold = set(form.parse(sentence.words, targets).entities)
     for number, (example, answer) in enumerate(zip(asked, answers, strict=True)):
+        if answer is None:
+            continue
         given = [*targets[:number], answer, *targets[number + 1 :]]
         if set(form.parse(sentence.words, given).entities) != gold:
             yield example, replace(example, target=answer)

@@ -15,6 +15,8 @@ from fewtable.corpus import Sentence, Task
 from fewtable.errors import ConfigError
 from fewtable.families import _text, causal
 from fewtable.registry import Registry
+from fewtable.resolve import Run, resolve
+from fewtable.specs import UserConfig
 
 __all__ = ["real"]
 
@@ -112,6 +114,21 @@ def test_the_ladder_differs_in_one_thing_a_step(root: Path) -> None:
     assert not whole.init.source and not without.init.source
     assert whole.train["answers"] == whole.decode == sft.decode
     assert whole.train["lora"] == sft.train["lora"] == registry.method("obp-llm-source").train["lora"]
+
+
+@pytest.mark.parametrize("backbone", ["llama-3.1-8b", "smollm2-135m"])
+@pytest.mark.parametrize(
+    ("setting", "large", "small"), [("5-way-1-shot-20", "all", 1.0), ("5-way-1-shot-pooled", "none", "none")]
+)
+def test_the_stages_on_the_target_ask_about_the_same_types(
+    root: Path, backbone: str, setting: str, large: Any, small: Any
+) -> None:
+    registry = Registry(root / "config")
+    for name in ("llama-sft", "llama-pre-sft", "obp-llm-sft", "obp-llm", "obp-llm-no-contrast"):
+        method = resolve(registry, UserConfig(), Run("fewnerd-inter-open", setting, name, backbone))
+        assert method.format_options["negatives"] == (small if backbone == "smollm2-135m" else large), name
+        assert method.format_options["label"] == "name"
+        assert {**method.decode, **method.train.get("answers", {})}["max_new_tokens"] == 128
 
 
 @pytest.mark.shared

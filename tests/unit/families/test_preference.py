@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,7 @@ def test_an_answer_that_gives_other_entities_is_an_error() -> None:
     assert [(one.target, other.target) for one, other in pairs] == list(zip(right, wrong, strict=True))
     ((one, other),) = error_pairs(form(), SUPPORT[1], [f"{lead} <<< she >>>", f"{lead} <<< >>>"])
     assert (one.target, other.target) == (f"{lead} <<< >>>", f"{lead} <<< she >>>")
+    assert list(error_pairs(form(), sentence, [None, wrong[1]])) == pairs[1:]
 
 
 # --- the loss ---------------------------------------------------------------------------------------
@@ -282,6 +284,47 @@ def test_the_pairs_are_the_tokens_of_the_fine_tuning(backbone: Path, tuned: Path
     learned.spec = learned.spec.model_copy(update={"format": {**FORM, "skip_lead": True}})
     for pair in learned._pairs(learned._format(TASK), TASK, tiny_text.fit(tmp_path / "2", 1, tuned)):
         assert "<<<" in learned.tokenizer.decode(pair.prompt[-1:])
+
+
+@pytest.mark.parametrize(("negatives", "count"), [("all", 9), ("none", 4), (1.0, 6)])
+def test_errors_are_looked_for_where_the_fine_tuning_asked(
+    backbone: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, negatives: Any, count: int
+) -> None:
+    """Pooled: present types alone. A type that the support does not mention: only where all are asked."""
+    types = {**TYPES, "org": "new"}
+    form = {**FORM, "negatives": negatives}
+    made = preference.load(tiny_text.job(backbone, "preference", types, {**TRAIN, "shifts": 0}, form=form))
+    task = replace(TASK, types=tuple(types))
+    asked: list[list[str]] = []
+
+    def answers(_: Any, groups: Any, *__: Any) -> list[list[str]]:
+        texts = [[made.tokenizer.decode(ids) for ids in group] for group in groups]
+        asked.extend([re.findall(r"extract (\w+) entities", text)[0] for text in group] for group in texts)
+        return [["The entities I extracted for you are <<< saw >>> <<< left >>> <<< and >>>"] * len(g) for g in groups]
+
+    monkeypatch.setattr(made, "answers", answers)
+    pairs = made._pairs(made._format(task), task, tiny_text.fit(tmp_path, 1, tuned))
+    shown = list(types.values())
+    assert (
+        asked
+        == {
+            "all": [shown, shown, shown],
+            "none": [shown[:2], [], shown[:2]],
+            1.0: [shown[:2], shown[:2], shown[:2]],
+        }[negatives]
+    )
+    assert len(pairs) == count
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_sentence_without_a_question_is_answered_nothing(
+    backbone: Path, tuned: Path, tmp_path: Path, *, copied: bool
+) -> None:
+    train = {**TRAIN, "answers": {"max_new_tokens": 4, "copied": copied}}
+    job = tiny_text.job(backbone, "preference", TYPES, train, form={**FORM, "negatives": "none"})
+    made = preference.load(job)
+    answers = made._answered(made._format(TASK), TASK, tiny_text.fit(tmp_path, 1, tuned))
+    assert [[a is not None for a in row] for row in answers] == [[True, True], [False, False], [True, True]]
 
 
 def test_without_a_pair_the_adapter_stays(
