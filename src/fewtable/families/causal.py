@@ -105,6 +105,7 @@ class _Session(TextSession):
         On a CPU one: its time goes to the arithmetic, which several do not share (docs/decisions/training.md).
         """
         alone = self._train.lora is None or self._train.noise or ranks() > 1 or self.device.type == "cpu"
+        alone = alone or self._gradient_checkpointing  # a second forward would draw another dropout
         return 1 if alone else max(1, self._device_batch // self._train.batch_size)
 
     def fit_together(self, tasks: Sequence[Task], fits: Sequence[Fit]) -> None:
@@ -160,11 +161,11 @@ class _Session(TextSession):
 
         known = read_labels(fit.init)
         if fit.init is not None and has_adapter(fit.init):
-            with merged(self._load(self.folder, "float32"), fit.init) as model:
-                self._grown(model, (), fit.seed)
-                if known:
-                    put_rows(model, len(self._plain), read_rows(fit.init))
-                yield model
+            model = merged(self._load(self.folder, "float32"), fit.init)
+            self._grown(model, (), fit.seed)
+            if known:
+                put_rows(model, len(self._plain), read_rows(fit.init))
+            yield model
         else:
             yield self._grown(self._load(fit.init or self.folder, "float32"), known, fit.seed)
 
@@ -211,13 +212,13 @@ class _Session(TextSession):
 
     @contextmanager
     def trained(self, folder: Path) -> Iterator[Any]:
-        from fewtable.training.weights import has_adapter, merged
+        from fewtable.training.weights import has_adapter, wearing
 
         if self.spec.engine == "vllm":
             yield self._served(folder)
         elif has_adapter(folder):
             base = self._backbone()
-            with self._widened(base, 0, folder), merged(base, folder) as model:
+            with self._widened(base, 0, folder), wearing(base, folder) as model:
                 yield model
         else:
             yield self._load(folder, self.spec.dtype)

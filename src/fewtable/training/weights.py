@@ -120,20 +120,27 @@ def check_init(init: Path, lora: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def merged(base: Any, folder: Path) -> Iterator[Any]:
-    """Give ``base`` with an adapter added into its weights (faster to decode); bring its own back at the end."""
-    from peft import PeftModel
-    from peft.tuners.lora import LoraLayer
+def wearing(base: Any, folder: Path) -> Iterator[Any]:
+    """Give ``base`` with an adapter on it, to generate with; take it off at the end.
 
-    model = PeftModel.from_pretrained(base, folder)
-    layers = [m.get_base_layer() for m in model.modules() if isinstance(m, LoraLayer)]
-    kept = [layer.weight.detach().clone() for layer in layers]
+    It is not merged: bfloat16 weights would lose a small update, such as one of preference training, in rounding.
+    """
+    from peft import LoraConfig, PeftModel
+
+    from fewtable.training.lora import with_our_layers
+
+    model = PeftModel.from_pretrained(base, folder, config=with_our_layers(LoraConfig.from_pretrained(folder)))
     try:
-        yield model.merge_and_unload()
+        yield model.get_base_model().eval()
     finally:
-        if ranks() == 1:  # weights spread over processes serve one training
-            for layer, weight in zip(layers, kept, strict=True):
-                layer.weight.data.copy_(weight)
+        model.unload()
+
+
+def merged(base: Any, folder: Path) -> Any:
+    """Return ``base`` with an adapter added into its float32 weights, for good."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(base, folder).merge_and_unload()
 
 
 def save_model(model: Any, folder: Path) -> None:

@@ -109,6 +109,7 @@ def hand_on(init: Path, model: Path, *names: str) -> None:
     for name in names:
         if not (init / name).exists():
             continue
+        (model / name).unlink(missing_ok=True)
         try:
             os.link(init / name, model / name)
         except OSError:

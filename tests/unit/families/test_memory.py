@@ -18,7 +18,7 @@ from fewtable.errors import ConfigError
 from fewtable.families import token_metric
 from fewtable.training.encoder import Encoder
 from fewtable.training.episode import Episode
-from fewtable.training.metric import EpisodeLoss
+from fewtable.training.metric import Distance, EpisodeLoss
 from fewtable.training.neighbours import NeighbourLoss
 
 SUPPORT = (
@@ -100,7 +100,8 @@ def test_the_loss_is_the_share_of_the_gold_tag_over_the_other_sentences(folder: 
 
 def test_the_loss_of_an_episode_is_by_the_distance_to_the_mean_of_each_tag(folder: Path) -> None:
     query = (sentence(4, "there likes york saw", (0, 1, "per"), (2, 4, "loc")),)
-    loss = EpisodeLoss(Encoder(folder, "float32"), "prototype", normalise=False, dropout=0.0, tags="bio")
+    scorer = Distance("prototype")
+    loss = EpisodeLoss(Encoder(folder, "float32"), scorer, normalise=False, dropout=0.0, tags="bio")
     total, words = loss(Episode(TYPES, SUPPORT[:3], query))
     known = torch.cat([states(folder, s) for s in SUPPORT[:3]])
     tags = [tag for s in SUPPORT[:3] for tag in gold(s)]
@@ -132,17 +133,18 @@ def test_groups_average_the_probabilities_of_their_own_means(folder: Path, tmp_p
     query = (sentence(0, "she saw new york", split="test"), sentence(1, "anna likes paris", split="test"))
     task = Task(1, TYPES, support, query)
     opened = session(folder, MEANS, groups=2)
-    asked, _ = opened._encode([s.words for s in query])
-    found = opened._scores(list(support), TYPES, NAMES, asked)
+    vectors, places = opened._words([s.words for s in (*support, *query)])
+    known = token_metric._Known(list(support), vectors[:2], places[:2])
+    found = opened._scores(known, TYPES, NAMES, vectors[2:], Distance("prototype"))
     labels = [["B-per", "O", "B-loc"], ["B-per", "O", "B-loc", "O"]]
     for text, scores in zip(query, found, strict=True):
         expected = torch.zeros(len(text.words), 5)
         for member, tags in zip(support, labels, strict=True):
-            known = states(folder, member)
+            own = states(folder, member)
             for row, vector in enumerate(states(folder, text)):
                 distance = {}
                 for name in ("O", "B-per", "B-loc"):
-                    mean = known[[i for i, tag in enumerate(tags) if tag == name]].mean(0)
+                    mean = own[[i for i, tag in enumerate(tags) if tag == name]].mean(0)
                     distance[name] = -float((vector - mean).square().sum())
                 shares = torch.softmax(torch.tensor(list(distance.values())), 0)
                 for name, share in zip(distance, shares, strict=True):

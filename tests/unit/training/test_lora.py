@@ -11,8 +11,8 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from fewtable.training.lora import Linear, _chosen, with_our_layers
-from fewtable.training.weights import adapted, merged, save_adapter
+from fewtable.training.lora import FEW, Linear, _chosen, with_our_layers
+from fewtable.training.weights import adapted, merged, save_adapter, wearing
 
 CPU = torch.device("cpu")
 LORA: dict[str, Any] = {"r": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["q_proj", "down_proj"]}
@@ -73,9 +73,28 @@ def test_an_adapter_is_saved_merged_and_gone_on_with_as_ever(tmp_path: Path) -> 
     with adapted(base, LORA, 4, tmp_path) as model:
         assert torch.equal(model(input_ids=ids).logits, trained)
         assert sum(p.requires_grad for p in model.parameters()) == 8
-    with merged(base, tmp_path) as model:
-        torch.testing.assert_close(model(input_ids=ids).logits, trained, rtol=1e-4, atol=1e-5)
+    with wearing(base, tmp_path) as model:
+        assert torch.equal(model(input_ids=ids).logits, trained)
+        assert not any(p.requires_grad for p in model.parameters())
     assert torch.equal(base(input_ids=ids).logits, plain)
+    torch.testing.assert_close(merged(llama(), tmp_path)(input_ids=ids).logits, trained, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("tokens", [FEW - 1, FEW + 1])
+def test_beside_bfloat16_weights_the_update_is_rounded_once(tokens: int) -> None:
+    """Rounding the factors as well would double the error, and lose the small changes of preference training."""
+    torch.manual_seed(2)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["0"])
+    model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(64, 48, bias=False)).bfloat16(), with_our_layers(config))
+    layer = model.base_model.model[0]
+    layer.base_layer.weight.data.zero_()
+    down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    torch.nn.init.normal_(up)
+    x = torch.randn(tokens, 64).bfloat16()
+    with torch.no_grad():
+        exact = 2 * x.double() @ down.double().T @ up.double().T
+        error = (model(x).double() - exact).norm() / exact.norm()
+    assert 0.001 < float(error) < 0.002
 
 
 def test_dropout_is_of_the_rate_and_only_in_training() -> None:
