@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from fewtable.decoding.transitions import Counts, abstract_paths
 from fewtable.errors import ConfigError
 from fewtable.plan import Plan
 from fewtable.registry import Registry
 from fewtable.resolve import Run, resolve
 from fewtable.specs import UserConfig
+from fewtable.training.metric import logits
 
 
 def resolved(root: Path, method: str, setting: str, backbone: str) -> Any:
@@ -57,7 +60,8 @@ def test_structshot_is_nnshot_decoded_otherwise(root: Path, backbone: str) -> No
     near, struct = (resolved(root, m, "5-shot", backbone) for m in ("nnshot", "structshot"))
     assert near.train == struct.train
     assert near.decode == {"tau": None, "neighbours": None, "groups": 1}
-    assert struct.decode == {**near.decode, "tau": 0.05 if near.train["normalise"] else 0.32}
+    assert struct.decode == {**near.decode, "tau": 0.05}
+    assert (near.train["normalise"], near.train["layers"]) == (True, "sum4" if backbone == "minilm" else "last")
 
 
 def test_neighbours_and_groups_do_not_go_together(root: Path) -> None:
@@ -149,6 +153,28 @@ def test_structshot_has_the_power_of_few_nerd_and_nnshots_encoder(root: Path, se
     assert struct.init == near.init
     assert struct.train == {**near.train, "transitions": "source"}
     assert (near.decode["tau"], struct.decode["tau"]) == (None, tau)
+
+
+@pytest.mark.parametrize("method", ["", "-episodic"])
+def test_transitions_change_paths_on_minilm(root: Path, method: str) -> None:
+    registry = Registry(root / "config")
+    near, struct = (
+        resolve(registry, UserConfig(), Run("fewnerd-inter-open", "5-way-5-shot", f"{name}{method}", "minilm"))
+        for name in ("nnshot", "structshot")
+    )
+    assert struct.train["normalise"] == near.train["normalise"]
+    if struct.init is not None:
+        source = resolve(registry, UserConfig(), struct.init)
+        assert struct.train == {**source.train, "adapt": None, "transitions": "source"}
+    # Words as long as MiniLM's; the second is a little nearer to O than to the type of the word before.
+    known, query = 20 * torch.eye(3), torch.tensor([[0.0, 20.0, 0.0], [14.4, 13.6, 0.0]])
+    if struct.train["normalise"]:
+        known, query = (torch.nn.functional.normalize(words, dim=-1) for words in (known, query))
+    scores = logits("nearest", query, known, torch.arange(3), 3).log_softmax(-1)
+    counts = Counts((5, 95), (5, 95), (10, 85, 5))
+    paths = abstract_paths([scores.double().numpy()], counts, 2, struct.decode["tau"])
+    assert scores.argmax(-1).tolist() == [1, 0]
+    assert paths == [[1, 1]]
 
 
 @pytest.mark.parametrize(
