@@ -59,12 +59,19 @@ class RunPlan(DataPlan):
         return None
 
     def oracles(self, run: Run) -> tuple[str, ...]:
-        """Return what a run is told that nobody knows, by its setting, its method and the runs it starts from."""
+        """Return what a run is told that nobody knows, by its setting, its method and the runs it starts from.
+
+        Among it the faults of released code that their options switch on.
+        """
         found: list[str | None] = [self.registry.setting(run.setting).oracle]
         stage: Run | None = run
         while stage is not None:
-            found += [self.registry.method(stage.method).oracle, self.registry.setting(stage.setting).oracle]
-            stage = self.method(stage).init
+            method = self.method(stage)
+            found += [method.spec.oracle, self.registry.setting(stage.setting).oracle]
+            if faults := getattr(find_module("families", method.family, stage.key), "oracle", None):
+                # Nothing of a run is handed on by how it decodes.
+                found.append(faults(method.train, method.decode if stage == run else {}))
+            stage = method.init
         return tuple(dict.fromkeys(text.strip() for text in found if text))
 
     # --- jobs -------------------------------------------------------------------------------------

@@ -8,7 +8,9 @@ hyper-parameters); torch and transformers are imported inside functions. It defi
 - ``OUTPUT``: the kind of output that it writes, which its format must parse (``text``, ``bio``, ``io``, ``spans``,
   ``pointers``); a set of kinds when the format chooses among them,
 - ``load(job)``: a Session,
-- ``PARALLEL = True`` where its training shares the work of a job among several processes, one a GPU; others get one.
+- ``PARALLEL = True`` where its training shares the work of a job among several processes, one a GPU; others get one,
+- ``oracle(train, decode)`` where options switch on faults of released code: the sentence that is printed with the
+  cells, or None. It marks what starts from such a run too.
 
 A session that can train several draws at once says how many under ``together`` and has ``fit_together(tasks, fits)``.
 """

@@ -7,7 +7,7 @@ turns on it, and lie side by side in the model folder.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -95,6 +95,13 @@ class Decode(Spec):
 
     threshold: float | None = None
     """A span whose best type scores this much or less is dropped."""
+
+
+def oracle(train: Mapping[str, Any], decode: Mapping[str, Any]) -> str | None:
+    """Say which faults of the released code resolved options switch on."""
+    if "stale-prototypes" in train["parity"]:
+        return "A fault of the released code: prototypes are from before the last step on the support."
+    return None
 
 
 class _Session:

@@ -8,7 +8,7 @@ what query spans are compared with.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -101,6 +101,17 @@ class Decode(Spec):
     parity: Literal["beam", "lowered-threshold"] | None = None
     """A rule of the released code: ESD's search by mean score in place of the better span first, or SpanProto's
     threshold that falls until it has four spans in place of ``threshold``."""
+
+
+RULES = {
+    "beam": "A rule of the released code: spans are chosen by a beam search over their mean score.",
+    "lowered-threshold": "A rule of the released code: the threshold falls until four spans are found, right or not.",
+}
+
+
+def oracle(train: Mapping[str, Any], decode: Mapping[str, Any]) -> str | None:
+    """Say which rule of the released code resolved options switch on."""
+    return RULES.get(decode.get("parity") or "")
 
 
 Stamp = tuple[tuple[int, int, int, int], ...]

@@ -163,6 +163,32 @@ def test_a_row_with_an_oracle_must_say_so(config: Config) -> None:
     assert "row 'instructionner-causal' has no oracle" in errors(config({"instructionner-causal": {"oracle": True}}))
 
 
+@pytest.mark.parametrize(
+    ("method", "overridden", "options", "told"),
+    [
+        ("esd", "esd", {"decode": {"parity": "beam"}}, "beam search"),
+        ("span-proto", "span-proto", {"decode": {"parity": "lowered-threshold"}}, "threshold falls"),
+        ("decom-meta", "decom-meta", {"train": {"parity": ["stale-prototypes"]}}, "before the last step"),
+        ("decom-meta", "decom-meta-source", {"train": {"parity": ["stale-prototypes"]}}, "before the last step"),
+        ("span-proto", "span-proto-source", {"decode": {"parity": "lowered-threshold"}}, ""),
+        ("esd", "esd", {"decode": {"threshold": 0.3}}, ""),
+    ],
+)
+def test_a_fault_of_released_code_that_a_user_switches_on_is_told(
+    root: Path, method: str, overridden: str, options: dict[str, Any], told: str
+) -> None:
+    registry = Registry(root / "config")
+    run = Run("fewnerd-inter-open", "5-way-1-shot-20", method, "minilm")
+    assert Plan(registry, {}).oracles(run) == ()
+    plan = Plan(registry, {"overrides": {overridden: options}})
+    assert [told in text for text in plan.oracles(run)] == ([True] if told else [])
+    if told:
+        with pytest.raises(ConfigError, match=f"row '{method}' is told what nobody knows"):
+            check_oracles(plan, "obp-llm/small")
+    else:
+        check_oracles(plan, "obp-llm/small")
+
+
 def test_in_marked_columns_any_row_may_stand(config: Config) -> None:
     assert errors(config({"leak": {}, "instructionner-causal": {}}, ("asked",))) == ""
     assert "row 'leak' is told" in errors(config({"leak": {}}, ("asked", "few")))
