@@ -241,10 +241,13 @@ class _Session:
         support = read_sentences(model / SUPPORT)
         vectors, places = self._words([s.words for s in (*support, *task.query)])
         size = len(support)
-        with torch.inference_mode():
-            known = _Known(support, vectors[:size], places[:size])
-            scores = self._scores(known, task.types, names, vectors[size:], scorer)
-        paths = self._paths(scores, model, len(task.types), scorer)
+        known = _Known(support, vectors[:size], places[:size])
+        if any(known.places):
+            with torch.inference_mode():
+                scores = self._scores(known, task.types, names, vectors[size:], scorer)
+            paths = self._paths(scores, model, len(task.types), scorer)
+        else:  # there is nothing to be like: all is O
+            paths = [[0] * len(words) for words in vectors[size:]]
         yield from tagged(task.query, places[size:], paths, names)
 
     def _scores(

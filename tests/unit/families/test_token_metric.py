@@ -65,6 +65,14 @@ def test_a_type_without_support_is_never_answered(folder: Path, tmp_path: Path) 
     assert all("absent" not in tags for tags in outputs)
 
 
+@pytest.mark.parametrize("decode", [{}, {"tau": 0.3}, {"neighbours": 1}])
+def test_a_support_whose_words_have_no_pieces_gives_only_o(folder: Path, tmp_path: Path, decode: Any) -> None:
+    support = (sentence(0, "\u200b \u200b", (0, 1, "per")), sentence(1, "\u200b"))
+    query = (sentence(0, "she saw york", split="test"), sentence(1, "\u200b", split="test"))
+    for shape in (NEAREST, PROTOTYPE):
+        assert answer(folder, tmp_path, shape, Task(1, TYPES, support, query), **decode) == [["O"] * 3, ["O"]]
+
+
 def test_transitions_come_from_where_the_method_says(folder: Path, tmp_path: Path) -> None:
     source = (sentence(0, "anna bob saw", (0, 2, "x")),)
     tagger.load(job(folder, "tagger", {"epochs": 1, "batch_size": 1, "lr": 1e-4})).fit(
