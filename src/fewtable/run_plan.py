@@ -173,6 +173,10 @@ class RunPlan(DataPlan):
         family = find_module("families", self.method(run).family, run.key)
         return gpus if getattr(family, "PARALLEL", False) else min(gpus, 1)
 
+    def train_minutes(self, run: Run) -> int:
+        """Return the time limit of a training job's first attempt: the backbone's, or its method's longer one."""
+        return max(self.registry.backbone(run.backbone).minutes, self.registry.method(run.method).minutes or 0)
+
     def backbone_params(self, name: str) -> str:
         """Return the params of a backbone's weights: its source."""
         spec: BackboneSpec = self.registry.backbone(name)

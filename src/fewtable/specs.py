@@ -129,6 +129,9 @@ class DatasetSpec(Spec):
     """The types are those that the data names, words and all: a teacher's own."""
     mixture: MixtureSpec | None = None
     """Datasets that are mixed; files, reader and types follow from it."""
+    domains: dict[str, Name] = {}
+    """Domain in the raw files -> the dataset whose types it has. The types follow from it: DOMAIN/TYPE, as the reader
+    must name them. A task is of those that its support split mentions: the files need not hold all domains."""
     source: Name | None = None
     """The dataset whose train is its source domain: what methods learn from that say ``init: {source: true}``."""
     rename: dict[str, str] = {}
@@ -289,6 +292,8 @@ class MethodSpec(Spec):
     decode: dict[str, Any] = {}
     init: InitSpec | None = None
     when: tuple[When, ...] = ()
+    minutes: Annotated[int, Field(ge=1)] | None = None
+    """Time limit of the first attempt of a training job, where the backbone's own is shorter."""
 
 
 # --- config/config.yaml ---------------------------------------------------------------------------
@@ -344,6 +349,8 @@ class SampleSpec(Spec):
     """How the raw episode files are read (rule ``official``): the dataset's spec of the split."""
     asked: bool = True
     """Whether there are query sentences."""
+    mentioned: bool = False
+    """Leave out types that the support split does not mention."""
     code: str = ""
     """Fingerprint of the library code that the job uses."""
 

@@ -19,7 +19,7 @@ rule train:
     resources:
         gpu=lambda w: plan.train_gpus(run_of(w)),
         mem_mb=growing(backbone_of("train_mem_mb")),
-        runtime=growing(backbone_of("minutes")),
+        runtime=growing(lambda w: plan.train_minutes(run_of(w))),
         device_batch=plan.user.runtime.device_batch,
         gradient_checkpointing=int(plan.user.runtime.gradient_checkpointing),
     params:

@@ -173,6 +173,25 @@ def test_only_families_that_share_the_work_get_several_gpus(tmp_path: Path, root
     assert "gpu=lambda w: plan.train_gpus(run_of(w))," in rules and "--processes {resources.gpu}" in rules
 
 
+def test_a_method_that_trains_for_long_asks_for_its_own_minutes(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "config", tmp_path / "config")
+    (tmp_path / "config/methods/quick.yaml").write_text("extends: lc-bert\ntitle: Quick\nminutes: 1\n")
+    plan = Plan(Registry(tmp_path / "config"), {})
+    backbone = plan.registry.backbone("bert-base-uncased").minutes
+    for name in ("decom-meta", "esd", "span-proto", "msdp", "container"):
+        target = Run("fewnerd-inter-open", "5-way-1-shot", name, "bert-base-uncased")
+        assert plan.train_minutes(target) == backbone, "the long training is its source's"
+        stage = plan.method(target).init
+        while stage is not None:
+            assert plan.train_minutes(stage) == 1440 > backbone, stage.key
+            stage = plan.method(stage).init
+    quick = Run("mit-movie", "10-shot", "quick", "bert-base-uncased")
+    assert plan.train_minutes(quick) == backbone, "of both the longer one"
+    train, _, decode = (root / "workflow/rules/runs.smk").read_text().partition("rule decode:")
+    assert "runtime=growing(lambda w: plan.train_minutes(run_of(w)))," in train
+    assert 'runtime=growing(backbone_of("minutes")),' in decode
+
+
 def test_what_draws_nothing_has_one_draw(make: Any) -> None:
     assert make(draws={"zero-shot": 1}).blocks("zero-shot") == ["1-1"]
     with pytest.raises(ConfigError, match="'zero-shot' draws nothing") as caught:
