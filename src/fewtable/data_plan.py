@@ -201,6 +201,7 @@ class DataPlan:
                     if spec.sampler.rule == "official"
                     else None,
                     **({} if self._asks(dataset, setting) else {"asked": False}),
+                    **({"mentioned": True} if self.registry.dataset(dataset).domains else {}),
                     "code": self.code.of(f"{SCRIPTS}/sample.py"),
                 }
             )

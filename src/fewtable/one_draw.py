@@ -6,7 +6,7 @@ from fewtable.corpus import Sample, Sentence
 from fewtable.data.load import load_split
 from fewtable.errors import ConfigError
 from fewtable.plan import Plan
-from fewtable.sampling import draw
+from fewtable.sampling import draw, known_types
 
 
 def one_draw(plan: Plan, dataset: str, setting: str, number: int) -> tuple[Sample, list[Sentence]]:
@@ -25,9 +25,8 @@ def one_draw(plan: Plan, dataset: str, setting: str, number: int) -> tuple[Sampl
             fix=f"snakemake --cores 1 results/samples/{dataset}/{setting}/{block}.jsonl",
         )
     splits = {s: load_split(plan.registry, plan.user, dataset, s) for s in plan.data_files(dataset, setting)}
-    types = list(plan.registry.dataset(dataset).types)
-    if plan.registry.dataset(dataset).open_types:
-        types = sorted({e.type for sentences in splits.values() for s in sentences for e in s.entities})
+    data = plan.registry.dataset(dataset)
+    types = known_types(tuple(data.types), splits, spec.support, mentioned=bool(data.domains))
     support, query = splits.get(spec.support, []), splits.get(spec.query.split, [])
     sample = draw(spec, dataset, types, support, query, number)
     by_id = {sentence.id: sentence for sentences in splits.values() for sentence in sentences}

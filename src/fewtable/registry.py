@@ -153,7 +153,9 @@ class Registry:
                 )
             path = self.root / kind / f"{name}.yaml"
             value = self._extended(path, ())
-            value = self._mixed(value, str(path)) if kind == "datasets" and value.get("mixture") else value
+            if kind == "datasets":
+                value = self._mixed(value, str(path)) if value.get("mixture") else value
+                value = self._of_domains(value) if value.get("domains") else value
             self._specs[key] = validate(KINDS[kind], value, str(path))
         found = self._specs[key]
         assert isinstance(found, spec)
@@ -206,6 +208,15 @@ class Registry:
             "types": types,
         }
         return made | value
+
+    def _of_domains(self, value: dict[str, Any]) -> dict[str, Any]:
+        """Return the value of a dataset of several domains with the types of each."""
+        types = {
+            f"{domain}/{kind}": spec.model_dump()
+            for domain, name in value["domains"].items()
+            for kind, spec in self.dataset(name).types.items()
+        }
+        return value | {"types": types}
 
     def dataset(self, name: str) -> DatasetSpec:
         """Return a dataset's spec."""

@@ -92,11 +92,12 @@ class TypeNames:
         if raw not in self._known:
             name = self._spec.rename.get(raw, raw)
             if raw not in self._spec.drop and name not in self._spec.types and not self._spec.open_types:
+                keys = "its domain under domains" if self._spec.domains else "it under types, rename or drop"
                 raise DataError(
                     f"unknown type '{raw}'",
                     where=where,
-                    fix=f"{did_you_mean(name, self._spec.types)} Mend the line, or list it under types, rename "
-                    f"or drop in config/datasets/{self._dataset}.yaml",
+                    fix=f"{did_you_mean(name, self._spec.types)} Mend the line, or list {keys} in "
+                    f"config/datasets/{self._dataset}.yaml",
                 )
             self._known[raw] = None if raw in self._spec.drop else name
         return self._known[raw]

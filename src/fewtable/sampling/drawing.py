@@ -112,14 +112,32 @@ def draw_block(made: SampleSpec, data: Path) -> list[Sample]:
         named.append(spec.query.split)
     paths = {split: data / f"{split}.jsonl" for split in named}
     splits = {split: _read(path) for split, path in paths.items()}
-    if not types:  # open ones
-        types = tuple(sorted({e.type for sentences in splits.values() for s in sentences for e in s.entities}))
+    types = known_types(types, splits, spec.support, mentioned=made.mentioned)
     digests = {split: sha256_file(path) for split, path in paths.items()}
     support, query = splits.get(spec.support, []), splits.get(spec.query.split, [])
     samples = draw_all(spec, made.dataset, types, support, query, made.draws)
     for sample in samples:
         sample.header["data_sha256"] = digests
     return samples
+
+
+def known_types(
+    types: Sequence[str], splits: Mapping[str, Sequence[Sentence]], support: str, *, mentioned: bool
+) -> tuple[str, ...]:
+    """Return the types that a dataset's tasks are drawn from; open ones are those that the splits name.
+
+    Args:
+        types: those of the dataset; none where they are open.
+        splits: name -> sentences.
+        support: the split that supports are drawn from.
+        mentioned: leave out types that it does not mention.
+    """
+    if not types:
+        return tuple(sorted({e.type for sentences in splits.values() for s in sentences for e in s.entities}))
+    if not mentioned:
+        return tuple(types)
+    found = {e.type for s in splits[support] for e in s.entities}
+    return tuple(name for name in types if name in found)
 
 
 def read_sample_spec(text: str) -> SampleSpec:

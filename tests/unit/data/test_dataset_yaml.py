@@ -272,7 +272,8 @@ def test_splits_by_hash_cover_the_file_once(registry: Registry) -> None:
             assert all(a[1] == b[0] for a, b in pairwise(bounds))
             assert spec.open_types or "SHA-256" in (spec.note or "")
     paraphrases = sorted(f"conllpp-as-{way}" for way in WAYS)
-    sources = [f"crossner-{domain}-source" for domain in ("mixed", "news", "social", "wiki")]
+    domains = ("mixed", "news", "social", "wiki")
+    sources = [f"crossner-{which}{domain}-source" for which in ("hou-", "") for domain in domains]
     assert seen == [
         *("common-pile-gpt-4o-mini", "common-pile-gpt-4o-mini-definition", *paraphrases, *sources),
         *("e-ner", "find-vehicle"),

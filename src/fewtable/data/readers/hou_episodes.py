@@ -21,7 +21,10 @@ _NAME = re.compile(r"(?:^|[_-])(?:train|valid|test)[_-]\d+(?:-shot-(\d+))?\.json
 
 
 class Options(Spec):
-    """None."""
+    """How domains are told apart."""
+
+    mixed: bool = False
+    """Types are named DOMAIN/TYPE, for files of several domains whose types may share names or words."""
 
 
 def read(paths: Sequence[Path], options: Options) -> Iterator[RawSentence]:
@@ -46,7 +49,7 @@ def episodes(paths: Sequence[Path], options: Options) -> Iterator[Episode]:
             for index, row in enumerate(rows):
                 where = f"{path}:{domain}[{index}]"
                 query = "query" if isinstance(row, dict) and "query" in row else "batch"
-                found.append((_part(row, "support", where, domain), _part(row, query, where, domain)))
+                found.append(tuple(_part(row, name, where, domain, options) for name in ("support", query)))
             types = sorted({e.type for parts in found for part in parts for s in part for e in s.entities})
             for index, (support, query_part) in enumerate(found):
                 origin: dict[str, str | int] = {"file": path.name, "domain": domain, "index": index}
@@ -64,7 +67,7 @@ def _load(path: Path) -> dict[str, list[Any]]:
     return value
 
 
-def _part(row: Any, name: str, where: str, domain: str) -> tuple[RawSentence, ...]:
+def _part(row: Any, name: str, where: str, domain: str, options: Options) -> tuple[RawSentence, ...]:
     """Return a part's sentences; their source is the domain, for training files mix two."""
     value = base.field(row, name, dict, where)
     words, tags = (base.field(value, key, list, where) for key in ("seq_ins", "seq_outs"))
@@ -76,4 +79,7 @@ def _part(row: Any, name: str, where: str, domain: str) -> tuple[RawSentence, ..
         base.tagged(base.words_of(w, where), base.words_of(t, where), "iob2", where)
         for w, t in zip(words, tags, strict=True)
     )
-    return tuple(replace(sentence, source=domain) for sentence in read)
+    prefix = f"{domain}/" if options.mixed else ""
+    return tuple(
+        replace(s, source=domain, entities=tuple(e._replace(type=prefix + e.type) for e in s.entities)) for s in read
+    )
