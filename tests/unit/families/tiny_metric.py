@@ -28,9 +28,16 @@ def backbone(folder: Path, task: Task, layers: int = 4) -> Path:
     return build(folder, [*words, *WORDS.values(), "begin", "inner", "ordinary"], layers=layers)
 
 
-def session(folder: Path, family: str, train: dict[str, Any], tags: str, decode: dict[str, Any] | None = None) -> Any:
+def session(
+    folder: Path,
+    family: str,
+    train: dict[str, Any],
+    tags: str,
+    decode: dict[str, Any] | None = None,
+    texts: dict[str, str] = WORDS,
+) -> Any:
     """Return the family's session."""
-    types = {name: {"words": words} for name, words in WORDS.items()}
+    types = {name: {"words": words} for name, words in texts.items()}
     spec = RunSpec(
         dataset="d", setting="s", method="m", backbone="b", draws=(1,), types=types,
         family=family, format={"name": tags}, train=train, decoding=decode, dtype="float32", code="",
