@@ -53,11 +53,12 @@ class Linear(lora.Linear):  # type: ignore[misc]  # peft has no types
         if rate:
             x = x.masked_fill(_chosen(x.shape, rate, x.device, source), 0.0)
         down, up = linear(x.float(), self.lora_A[name].weight), self.lora_B[name].weight
-        scaling = self.scaling[name] / (1 - rate)
+        scaling: float = self.scaling[name] / (1 - rate)
         if base.dtype == torch.float32:
             return torch.addmm(base, down, up.T, alpha=scaling)
         if len(x) < FEW:
-            return (base + linear(down, up) * scaling).to(base.dtype)
+            found: torch.Tensor = base + linear(down, up) * scaling
+            return found.to(base.dtype)
         # Each factor as its rounding and what that lost: small updates are seen, and nothing large is cast.
         first, second = down.to(base.dtype), up.to(base.dtype)
         downs = torch.cat([first, first, (down - first).to(base.dtype)], 1)
