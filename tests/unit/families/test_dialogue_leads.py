@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -104,6 +105,7 @@ def test_a_row_is_its_prompt_token_by_token_and_the_rest(
 
 @settings(max_examples=80, deadline=None)
 @given(WORDS, GLUED, st.sampled_from(["obp", "cllmfs"]), st.sampled_from(list(TOKENIZERS)), st.booleans())
+@hypothesis.example([">>>"] * 3, {1, 2}, "obp", "merges", False)
 def test_places_are_the_fewest_tokens_with_all_of_the_text(
     words: list[str], glued: set[int], wording: str, name: str, plain: bool
 ) -> None:
@@ -120,9 +122,11 @@ def test_places_are_the_fewest_tokens_with_all_of_the_text(
         ):
             shown = example.prompt[low:high]
             ids = row.ids
-            assert shown in tokenizer.decode(ids[first:last], clean_up_tokenization_spaces=False)
+            whole = tokenizer.decode(ids[first:last], clean_up_tokenization_spaces=False)
+            assert shown in whole
+            once = whole.find(shown) == whole.rfind(shown)  # of '>>>>' one may show '>>>' with a token less
             for less in (ids[first + 1 : last], ids[first : last - 1]):
-                assert shown not in tokenizer.decode(less, clean_up_tokenization_spaces=False)
+                assert shown not in tokenizer.decode(less, clean_up_tokenization_spaces=False) or not once
             before = tokenizer.decode(ids[:last], skip_special_tokens=True, clean_up_tokenization_spaces=False)
             assert len(before.lstrip()) >= high > len(before.lstrip()) - (last - first) * 40
         assert all(places.sentence[0] <= a < b <= places.sentence[1] for a, b in places.entities)
