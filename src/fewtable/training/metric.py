@@ -6,6 +6,7 @@ methods/fs-01, 02, 08 and 10. Learned: the scale of a Matching Network here, Tap
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
@@ -96,7 +97,7 @@ def deal(sentences: Sequence[Sentence], types: Sequence[str], groups: int) -> li
     return [sorted(group) for group in dealt]
 
 
-class Scorer(torch.nn.Module):
+class Scorer(torch.nn.Module, ABC):
     """How words are scored against support words, with what is learned of it beside the encoder."""
 
     texts: ClassVar[bool] = False
@@ -107,6 +108,7 @@ class Scorer(torch.nn.Module):
         self.chain: Dependencies | None = None
         """Scores the tags of a sentence together; None: each word for itself."""
 
+    @abstractmethod
     def forward(
         self,
         query: torch.Tensor,
@@ -124,7 +126,6 @@ class Scorer(torch.nn.Module):
             classes: number of classes.
             anchors: (classes, d) vectors of the classes' texts, where ``texts`` says so.
         """
-        raise NotImplementedError
 
 
 class Distance(Scorer):
