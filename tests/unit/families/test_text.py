@@ -108,6 +108,16 @@ def test_accumulation_gives_the_same_gradient(folders: dict[str, Path], tmp_path
     assert all(torch.allclose(grads[0][n], grads[1][n], atol=1e-6) for n in grads[0])
 
 
+def test_draws_are_trained_at_once_only_where_that_changes_nothing(folders: dict[str, Path]) -> None:
+    made = session(folders, "causal")
+    made._device_batch = 3 * made._train.batch_size
+    assert made.together == 1, "on a CPU nothing is gained"
+    made.device = torch.device("cuda")
+    assert made.together == 3
+    made._gradient_checkpointing = True  # the second forward would draw another dropout
+    assert made.together == 1
+
+
 def test_only_adapters_get_a_gradient(folders: dict[str, Path], tmp_path: Path) -> None:
     made = session(folders, "causal")
     before = {n: p.clone() for n, p in made._backbone().named_parameters()}
